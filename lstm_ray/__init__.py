@@ -48,17 +48,19 @@ _LATER = {
 
 
 _INSTEAD = {
-    **{
-        name: f"lstm_ray.load(MODEL).{name}({arguments})"
-        for name, arguments in (
-            *(("predict", "TEXTS"), ("predict_proba", "TEXTS"), ("explain", "TEXTS")),
-            *(("score_table", "TABLE"), ("to_keras", "")),
-        )
-    },
+    "predict": "lstm_ray.load(MODEL).predict(TEXTS)",
+    "predict_proba": "lstm_ray.load(MODEL).predict_proba(TEXTS)",
+    "explain": "lstm_ray.load(MODEL).explain(TEXTS)",
+    "score_table": "lstm_ray.load(MODEL).score_table(TABLE)",
+    "to_keras": "lstm_ray.load(MODEL).to_keras()",
     "imdb": "the command lstm-ray data imdb",
-    **{name: f"the command lstm-ray {name}" for name in ("demo", "doctor", "submit", "jobs", "cluster")},
+    "demo": "the command lstm-ray demo",
+    "doctor": "the command lstm-ray doctor",
+    "submit": "the command lstm-ray submit",
+    "jobs": "the command lstm-ray jobs",
+    "cluster": "the command lstm-ray cluster",
 }
-"""What there is instead of other names: methods of a model, and commands that are no functions."""
+"""What to use instead of names that are no functions here: methods of a model, and commands."""
 
 
 def __getattr__(name: str) -> Any:

@@ -19,7 +19,7 @@ _UNSEEN = re.compile(
     "\ud800-\udfff"  # bytes of a name that are not UTF-8: they cannot be printed
     "]"
 )
-_PASSWORD = re.compile(r"://[^\s/@]*:(?!\d*/)[^\s@]*@")
+_PASSWORD = re.compile(r"://[^\s/@]*:(?!\d*/)\S*@")
 _TABLE_FILE = re.compile(r".*/lstm-ray/tables/table-([0-9a-f]{32})\.parquet")  # api/tables.py
 _MOST_NAMED = 20
 _MOST_COMPARED = 1000
@@ -139,6 +139,11 @@ def usual_column(option: str, names: Iterable[str]) -> str | None:
 def shortened(text: str) -> str:
     """Returns a text for a message, cut after 200 characters."""
     return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}..."
+
+
+def to_copy(name: str, placeholder: str) -> str:
+    """Returns a name for a command to copy; the placeholder for one that is too long to be read."""
+    return name if len(name) <= _MOST_CHARACTERS else placeholder
 
 
 def as_call(name: str, values: Mapping[str, object]) -> str:

@@ -130,7 +130,7 @@ def progress(if_interrupted: str) -> Iterator[Progress]:
         if isinstance(event, Count):
             shown = bars.setdefault(event.unit, Bar(event.unit))
             shown.update(event.done, event.total, event.stage, event.rate)
-            # Of work that is done nothing is left to name: the work after it may not have counted anything yet.
+            # Finished work has no position to report: the work after it may not have counted anything yet.
             position = shown.position() if event.done < event.total else ""
         else:
             console.say(str(event))

@@ -55,7 +55,7 @@ class _Group(TyperGroup):
         except UsageError as error:
             if found := commands_called(args[0], ctx.find_root().command):
                 meant = either(command_line(*words) for words in found)
-                error.message = f"{error.message.rstrip('.')}; did you mean {meant}?"
+                error.message = f"No such command {args[0]!r}; did you mean {meant}?"
             raise
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import shutil
 import sys
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ import lstm_ray
 from lstm_ray.cli import bars, console
 from lstm_ray.cli.options import takes_settings
 from lstm_ray.config import ScoreConfig
-from lstm_ray.wording import counted, in_words
+from lstm_ray.wording import counted, in_words, quoted
 
 if TYPE_CHECKING:
     from lstm_ray.score.output import Manifest
@@ -35,7 +34,7 @@ def score(config: ScoreConfig) -> None:
     """
     with bars.progress("the same command scores what is missing") as progress:
         manifest = lstm_ray.score(job=config, progress=progress)
-    show_manifest(manifest)
+    show_manifest(manifest, config.prefix)
     if manifest.bad_files:
         console.warn(
             f"set aside: {counted(manifest.bad_files, 'input file')}, see {manifest.output}/_bad_files.parquet"
@@ -43,7 +42,7 @@ def score(config: ScoreConfig) -> None:
         raise typer.Exit(EXIT_BAD_FILES)
 
 
-def show_manifest(manifest: Manifest) -> None:
+def show_manifest(manifest: Manifest, prefix: str) -> None:
     """Prints the result of a scoring run, and a command to look at it."""
     from lstm_ray import storage
     from lstm_ray.score.columns import NEW_COLUMNS
@@ -77,7 +76,7 @@ def show_manifest(manifest: Manifest) -> None:
     if "://" not in manifest.output and is_new and scored and manifest.rows <= _MOST_ROWS_SHOWN:
         output = json.dumps(manifest.output, ensure_ascii=False)
         if "invalid_utf8" in manifest.errors:  # pandas cannot read the texts
-            output += f", columns={json.dumps(NEW_COLUMNS)}"
+            output += f", columns={json.dumps([prefix + name for name in NEW_COLUMNS])}"
         # With `to_string`, because print alone leaves out columns, such as the probability, beside long texts.
         first = f"pandas.read_parquet({output}).head().to_string(max_colwidth=40)"
         rows.append(("next", _python_line(f"import pandas; print({first})")))
@@ -88,4 +87,4 @@ def _python_line(code: str) -> str:
     """Returns a shell command that runs code with this Python: as `python` if that is this one, else by its path."""
     found = shutil.which("python")
     is_found = found is not None and os.path.dirname(found) == os.path.dirname(sys.executable)
-    return shlex.join(("python" if is_found else sys.executable, "-c", code))
+    return quoted("python" if is_found else sys.executable, "-c", code)

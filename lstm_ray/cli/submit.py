@@ -11,6 +11,7 @@ import typer
 from lstm_ray.cli import console
 from lstm_ray.cli.help import Commands
 from lstm_ray.errors import LstmRayError
+from lstm_ray.wording import command_line
 
 if TYPE_CHECKING:
     from lstm_ray.jobs.client import Job, Jobs
@@ -148,8 +149,8 @@ def _follow(cluster: Jobs, job_id: str) -> None:
         job = cluster.follow(job_id, console.show_log, console.say)
     except KeyboardInterrupt:
         console.warn(f"{job_id} is still running. To follow it again, or to stop it:")
-        console.warn(f"  lstm-ray jobs logs {job_id} --follow --address {cluster.address}")
-        console.warn(f"  lstm-ray jobs stop {job_id} --address {cluster.address}")
+        console.warn(f"  {command_line('jobs', 'logs', job_id, '--follow', *cluster.address_option())}")
+        console.warn(f"  {command_line('jobs', 'stop', job_id, *cluster.address_option())}")
         raise
     console.say(f"{job_id}: {_summary(job)}")
     if code := client.exit_code(job):

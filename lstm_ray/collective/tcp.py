@@ -88,15 +88,22 @@ class TcpCollective:
         for peer in self._peers.values():
             peer.close()
 
-    def watch(self, lost: Callable[[WorkerLostError], None], is_late: Callable[[], bool]) -> None:
-        """Calls `lost` from another thread when a peer leaves the group, dies or is late; once, and until `close`.
+    def watch(self, lost: Callable[[WorkerLostError], None], every_second: Callable[[], object]) -> None:
+        """Calls `lost` from another thread as soon as a peer leaves the group or dies; once, and until `close`.
 
         Args:
             lost: Called with the loss.
-            is_late: Asked every second whether a peer has not answered for `timeout_s`.
+            every_second: Called from that thread, until then.
         """
         names = {peer.fileno(): self._name(other) for other, peer in self._peers.items()}
-        self._watch = _Watch(names, lost, is_late, self._late("a worker"))
+        self._watch = _Watch(names, lost, every_second)
+
+    def late(self, name: str = "a worker") -> WorkerLostError:
+        """Returns the error for a worker that has not answered for `timeout_s`."""
+        return WorkerLostError(
+            f"{name} has not answered for {self.timeout_s:g} s: its process is stopped, unreachable, or far slower "
+            "than the others (--collective-timeout-s)"
+        )
 
     def describe(self) -> str:
         """Returns what sums gradients, and how much each worker sends for the last sum."""
@@ -162,7 +169,7 @@ class TcpCollective:
             ready = poll.poll(1000 * max(deadline - time.monotonic(), 0))
             if not ready:
                 late = min(transfer.other for transfer in waiting.values())
-                raise self._late(self._name(late))
+                raise self.late(self._name(late))
             for descriptor, _ in ready:
                 transfer = waiting[descriptor]
                 try:
@@ -181,12 +188,6 @@ class TcpCollective:
     def _name(self, other: int) -> str:
         return f"worker {other} at {as_text(self.addresses[other])}"
 
-    def _late(self, name: str) -> WorkerLostError:
-        return WorkerLostError(
-            f"{name} has not answered for {self.timeout_s:g} s: its process is stopped, unreachable, or far slower "
-            "than the others (--collective-timeout-s)"
-        )
-
     def _out_of_step(self, other: int, problem: str) -> TrainingError:
         return TrainingError(
             f"{self._name(other)} is out of step with worker {self.rank}: {problem}; do all workers run the same code?"
@@ -194,24 +195,19 @@ class TcpCollective:
 
 
 class _Watch:
-    """Waits on a thread for a peer to close its connection or to be late. Does not read: `_exchange` does that."""
+    """Waits on a thread for a peer to close its connection. Does not read: `_exchange` does that."""
 
     def __init__(
-        self,
-        peers: Mapping[int, str],
-        lost: Callable[[WorkerLostError], None],
-        is_late: Callable[[], bool],
-        late: WorkerLostError,
+        self, peers: Mapping[int, str], lost: Callable[[WorkerLostError], None], every_second: Callable[[], object]
     ) -> None:
         """Starts the thread.
 
         Args:
             peers: Names of the peers, by the descriptors of their connections.
-            lost: Called with the first loss.
-            is_late: Asked every second.
-            late: The loss when it is.
+            lost: Called with the first peer's loss.
+            every_second: Called until then.
         """
-        self._peers, self._lost, self._is_late, self._late = peers, lost, is_late, late
+        self._peers, self._lost, self._every_second = peers, lost, every_second
         self._end, self._wake = socket.socketpair()
         self._thread = threading.Thread(target=self._run, name="watch-peers", daemon=True)
         self._thread.start()
@@ -228,9 +224,7 @@ class _Watch:
         for descriptor in self._peers:
             poll.register(descriptor, select.POLLRDHUP if sys.platform == "linux" else 0)
         while not (events := poll.poll(1000)):
-            if self._is_late():
-                self._lost(self._late)
-                return
+            self._every_second()
         found = [descriptor for descriptor, _ in events]
         if self._end.fileno() not in found:
             self._lost(WorkerLostError(f"{self._peers[found[0]]} is gone: it closed the connection"))

@@ -11,9 +11,9 @@ Both give every worker the same bits: a ring and NCCL sum each value once and se
 added in one order everywhere. The order is not that of TCP, so the last bits differ from it.
 
 TCP remains the control channel: it carries counts, checksums and everything on the host. And it shows a dead peer at
-once: then the operation under way is aborted, because NCCL would wait for ever. So it is when a peer hangs or is cut
-off: the operation's own timeout uses memory that it has freed, and crashed one group in four (TensorFlow 2.21).
-Afterwards the process cannot use these operations again, so that a group is replaced by new processes.
+once: then the operation under way is aborted, because NCCL would wait for ever. The same is done when a peer hangs or
+is cut off, because the operation's own timeout uses memory after it was freed: one group in four crashed (TensorFlow
+2.21). Afterwards the process cannot use these operations again, so that a group is replaced by new processes.
 
 TensorFlow's server listens on all interfaces and asks nobody who they are: the workers' network must be trusted.
 
@@ -126,11 +126,11 @@ class TensorFlowCollective:
         self._dense = 0
         self._widths: list[int] = []
         self._rooms: list[tf.Tensor] = []
-        self._lock = Lock()  # for the next two: the thread that watches the peers reads and writes them too
+        self._lock = Lock()  # for the next two: the thread that watches the peers uses them too
         self._due = math.inf  # when the operation under way must have ended; infinite if there is none
         self._loss: WorkerLostError | None = None
         self._is_lost = Event()
-        control.watch(self._abort, is_late=lambda: time.monotonic() > self._due)
+        control.watch(self._abort, self._abort_if_late)
 
     def all_gather(self, vector: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Returns the vectors of all workers, over TCP; see `Collective`."""
@@ -160,7 +160,8 @@ class TensorFlowCollective:
         except tf.errors.OpError as error:
             raise self._explained(error) from error
         finally:
-            self._due = math.inf
+            with self._lock:
+                self._due = math.inf
         self._dense, self._widths = dense.shape[0], [values.shape[1] for _, values in sparse]
         return total, rows
 
@@ -218,12 +219,21 @@ class TensorFlowCollective:
 
     def _abort(self, loss: WorkerLostError) -> None:
         """Ends the operation under way, if any, which may wait for a lost peer. Called from another thread."""
+        with self._lock:
+            self._end(loss)
+
+    def _abort_if_late(self) -> None:
+        """Ends the operation under way if it takes too long. Called from another thread, every second."""
+        with self._lock:
+            if time.monotonic() > self._due and self._loss is None:
+                self._end(self._control.late())
+
+    def _end(self, loss: WorkerLostError) -> None:
         from tensorflow.python.eager import context
 
-        with self._lock:
-            self._loss = loss
-            if self._due < math.inf:  # peers also leave at the end of a run: TensorFlow would log an error
-                context.context().abort_collective_ops(tf.errors.UNAVAILABLE, str(loss))
+        self._loss = loss
+        if self._due < math.inf:  # peers also leave at the end of a run: TensorFlow would log an error
+            context.context().abort_collective_ops(tf.errors.UNAVAILABLE, str(loss))
         self._is_lost.set()
 
     def _explained(self, error: Exception) -> Exception:

@@ -14,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from pydantic.fields import FieldInfo
 
 from lstm_ray.errors import ConfigError
-from lstm_ray.runtime.addresses import refuse_password
 from lstm_ray.wording import shortened
 
 C = TypeVar("C", bound="Settings")
@@ -63,8 +62,6 @@ class Settings(BaseModel):
             is_whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
             more = ": digits only" if isinstance(value, str) else f": {value:.0f}" if is_whole else ""
             raise ValueError(f"should be an integer{more}")
-        if info.field_name == "address" and isinstance(value, str):
-            refuse_password(value)  # before it is written to a file
         if isinstance(value, str) and is_list(field):
             return (value,)
         if isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_number, value)):

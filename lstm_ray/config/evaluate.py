@@ -15,6 +15,7 @@ from lstm_ray.config.shared import (
     PrecisionSettings,
     RowSettings,
     ThresholdSettings,
+    without_password,
 )
 
 LENGTH = "length"
@@ -62,7 +63,7 @@ class EvaluateConfig(PrecisionSettings, MeasureSettings):
         path="input",
     )
     # Unlike other commands', it may be None: no count of workers says that Ray is not wanted.
-    address: str | None = setting(
+    address: Annotated[str | None, AfterValidator(without_password)] = setting(
         None,
         "Ray to run on: auto, HOST:PORT or ray://HOST:PORT joins one, local starts one here; if not given, none.",
         panel="Compute",

@@ -127,7 +127,8 @@ def apart_from_presets(
 
     def follows(name: str) -> bool:
         """Returns whether neither run was given this setting. What `best` chooses for the data is not in its YAML."""
-        there, here = (one.get(name, ...) for one in of_presets)
-        return there in (earlier[name], ...) and (name in chosen or here == now[name])
+        there, here = of_presets
+        is_chosen = name in chosen or (name in here and here[name] == now[name])
+        return is_chosen and (name not in there or there[name] == earlier[name])
 
     return ["preset", *(name for name in changed if name != "preset" and not follows(name))]

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, model_validator
 
 from lstm_ray.config.base import BAND, FILES, Settings, band_of, fixed, free, setting
+from lstm_ray.runtime.addresses import refuse_password
 
 Precision = Literal["float32", "bf16", "int8"]
 
@@ -122,10 +123,17 @@ class LabelSettings(Settings):
         return self
 
 
+def without_password(address: str | None) -> str | None:
+    """Returns an address. Raises ConfigError if it has a password, before that is written to a file."""
+    if address is not None:
+        refuse_password(address)
+    return address
+
+
 class RaySettings(Settings):
     """The Ray cluster that runs the workers of `train` and the actors of `score`."""
 
-    address: str = free(
+    address: Annotated[str, AfterValidator(without_password)] = free(
         "local",
         "Ray to run on: local starts one here; auto, HOST:PORT (Ray's or the dashboard's), ray://HOST:PORT join one.",
         panel="Compute",

@@ -22,7 +22,7 @@ Hashes = npt.NDArray[np.uint64]
 
 
 def trim(texts: pa.LargeStringArray) -> pa.LargeStringArray:
-    """Returns texts without white space around them, which makes no other text of one (seen.py)."""
+    """Returns texts without surrounding white space: texts that differ in it alone count as equal (seen.py)."""
     return pc.utf8_trim_whitespace(texts)
 
 

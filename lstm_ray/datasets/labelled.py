@@ -229,7 +229,7 @@ def read_columns(shard: Shard, columns: list[str]) -> pa.Table:
         names = inside or parquet.schema_arrow.names[:1]  # without a column there is no row
         promised = parquet.metadata.row_group(shard.row_group).num_rows
         schema = pa.schema([parquet.schema_arrow.field(name) for name in names])
-        table = pa.Table.from_batches(_within_memory(shard.file, parquet, row_groups, names), schema)
+        table = pa.Table.from_batches(_within_memory(shard.file, parquet, shard.row_group, names), schema)
     if table.num_rows < promised:
         raise missing_rows(shard.file.path, row_groups, table.num_rows, promised)
     for name in columns:
@@ -262,22 +262,24 @@ def describe_left_out(
 def _read_column(file: InputFile, parquet: pq.ParquetFile, column: str) -> pa.ChunkedArray:
     if column not in parquet.schema_arrow.names:
         return _partition(file, column, parquet.metadata.num_rows)
-    row_groups = range(parquet.num_row_groups)
-    with reading(file.path, row_groups):
-        batches = _within_memory(file, parquet, row_groups, [column])
-        return pa.Table.from_batches(batches, pa.schema([parquet.schema_arrow.field(column)]))[column]
+    schema = pa.schema([parquet.schema_arrow.field(column)])
+    batches: list[pa.RecordBatch] = []
+    for number in range(parquet.num_row_groups):
+        with reading(file.path, range(number, number + 1)):
+            batches += _within_memory(file, parquet, number, [column])
+    return pa.Table.from_batches(batches, schema)[column]
 
 
 def _within_memory(
-    file: InputFile, parquet: pq.ParquetFile, row_groups: range, names: Sequence[str]
+    file: InputFile, parquet: pq.ParquetFile, row_group: int, names: Sequence[str]
 ) -> Iterator[pa.RecordBatch]:
     """Yields batches until they take too much memory: a dictionary of one long text makes gigabytes of a small file."""
     most, taken, rows = memory_bytes() // _READS_IN_MEMORY, 0, 0
-    for batch in read_batches(parquet, row_groups, names):
+    for batch in read_batches(parquet, range(row_group, row_group + 1), names):
         taken, rows = taken + decoded_bytes(batch), rows + batch.num_rows
         if taken > most:
             raise InputError(
-                f"{file.path}: the first {rows:,} rows of row group {row_groups[0]} take more than {most >> 20:,} MiB "
+                f"{file.path}: the first {rows:,} rows of row group {row_group} take more than {most >> 20:,} MiB "
                 "of memory: write smaller row groups (in pyarrow: row_group_size=10_000)"
             )
         yield batch

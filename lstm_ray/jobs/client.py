@@ -32,7 +32,7 @@ from lstm_ray.config import Settings, command_of
 from lstm_ray.errors import ConfigError, LstmRayError
 from lstm_ray.jobs.package import ENTRYPOINTS, packed
 from lstm_ray.runtime.addresses import DASHBOARD_PORT, find_dashboard, refuse_password
-from lstm_ray.wording import reason
+from lstm_ray.wording import command_line, reason
 
 _DASHBOARD = "http://127.0.0.1:8265"
 _OUTPUT = "output"  # of a job's metadata
@@ -131,6 +131,10 @@ class Jobs:
             logging.getLogger(f"ray.{module}").setLevel(logging.WARNING)
         with self._translated_errors():
             self._client = _Client(self.address)
+
+    def address_option(self) -> list[str]:
+        """Returns the option for a command to copy; none if the address has a password: it is in the environment."""
+        return [] if "@" in self.address else ["--address", self.address]
 
     def submit(self, config: Settings, code: str | None = None, notify: Show = lambda note: None) -> str:
         """Submits a job and returns its name.
@@ -232,7 +236,7 @@ class Jobs:
                 if time.monotonic() - failing_since > _RECONNECT_FOR_S:
                     raise LstmRayError(
                         f"lost the cluster at {self.address}: {reason(error)}; the job may still be running: "
-                        f"lstm-ray jobs status {name} --address {self.address}"
+                        f"{command_line('jobs', 'status', name, *self.address_option())}"
                     ) from error
                 time.sleep(2)
                 continue

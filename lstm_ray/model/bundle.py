@@ -15,6 +15,7 @@ last. On a local disk a bundle is written beside the old one and replaces it in 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -30,7 +31,7 @@ import pyarrow as pa
 from lstm_ray import storage, user_code
 from lstm_ray.config import TrainConfig
 from lstm_ray.datasets.seen import SeenTexts
-from lstm_ray.errors import BundleError, InputError
+from lstm_ray.errors import BundleError, InputError, OutputError
 from lstm_ray.model.description import (
     DESCRIPTION,
     FILES,
@@ -359,14 +360,17 @@ def _read_file(path: str, name: str, expected: str) -> bytes:
 
 def _hint(path: str) -> str:
     """Returns a hint for a missing bundle: those in or around the path, or that the training run has not finished."""
-    if found := _bundles_near(path):
+    found: list[str] = []
+    with contextlib.suppress(InputError, OutputError):  # what is near may not be readable, or not a directory
+        found = _bundles_near(path)
+    if found:
         more = f" ({len(found) - _MOST_NAMED:,} more are there)" if len(found) > _MOST_NAMED else ""
         return f"; did you mean {either(found[:_MOST_NAMED])}?{more}"
     directory = storage.absolute(path).rstrip("/")
     for run in (directory, directory.removesuffix("/model")):
         settings = storage.join(run, "config.yaml")
         if storage.exists(settings) and storage.read_bytes(settings).startswith(b"command: train\n"):
-            again = f"{command_line('train', '--config', settings)}" if storage.is_local(run) else "the same command"
+            again = command_line("train", "--config", settings) if storage.is_local(run) else "the same command"
             return f"; the training run in {run} has not finished, and writes it at its end: {again} resumes it"
     return ""
 

@@ -32,14 +32,13 @@ def host_port(address: str) -> HostPort | None:
     return HostPort(host, int(port)) if host and port.isdigit() else None
 
 
-def refuse_password(address: str) -> None:
+def refuse_password(address: str, source: str = "--address") -> None:
     """Raises ConfigError, without showing it, if an address contains a password: http://USER:PASSWORD@HOST:8265."""
     if "@" in address or "?" in address:
-        host = address.partition("?")[0].rpartition("@")[2]
         raise ConfigError(
-            f"--address ...{host}: this address was given with a password in it, which would end up in files and "
-            "process lists: for jobs, set RAY_API_SERVER_ADDRESS to it instead; of Ray itself, RAY_AUTH_TOKEN_PATH "
-            "names a file with the token"
+            f"{source} contains a password, which would end up in files and process lists: for jobs, set "
+            "RAY_API_SERVER_ADDRESS to that address instead; of Ray itself, RAY_AUTH_TOKEN_PATH names a file with the "
+            "token"
         )
 
 

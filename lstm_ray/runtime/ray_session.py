@@ -129,7 +129,7 @@ def _begin(address: str, asked: Asked | None, notify: Callable[[str], None]) -> 
         if address == "auto":
             address = address_of_auto()
             origin = f" ({'RAY_ADDRESS' if os.environ.get('RAY_ADDRESS') else 'found on this machine'})"
-        refuse_password(address)  # RAY_ADDRESS may have one, too
+        refuse_password(address, "RAY_ADDRESS" if origin else "--address")
         if address == "local":  # RAY_ADDRESS may be, too
             notify("starting Ray")
             most_cpus = math.ceil(asked.most * asked.cpus) if asked else 0

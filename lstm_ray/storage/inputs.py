@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import urllib.parse
@@ -95,9 +96,10 @@ def _describe_splits(files: Sequence[InputFile]) -> str | None:
         return None
     directories = {match[1] for match in matches}
     base = os.path.commonprefix([*directories])  # noqa: RUF071 - commonpath would make s3:/ of s3://
-    base = base[: base.rfind("/") + 1] + ("**/" if len(directories) > 1 else "")
+    base = base[: base.rfind("/") + 1]
     one = "train" if "train" in splits else min(splits)
-    return f"takes the splits {', '.join(sorted(splits))} together; {quoted(base + splits[one])} takes {one} alone"
+    pattern = quoted(glob.escape(base) + ("**/" if len(directories) > 1 else "") + splits[one])
+    return f"takes the splits {', '.join(sorted(splits))} together; {pattern} takes {one} alone"
 
 
 def find_file(path: str) -> InputFile:

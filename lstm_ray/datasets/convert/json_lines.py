@@ -11,7 +11,7 @@ from typing import Any
 from lstm_ray.datasets.convert.columns import MOST_COLUMNS, Block, Digits, Written, is_exact_float
 from lstm_ray.datasets.convert.source import Lines
 from lstm_ray.errors import InputError
-from lstm_ray.wording import quoted, shortened
+from lstm_ray.wording import quoted, shortened, to_copy
 
 SUFFIXES = (".jsonl", ".ndjson", ".json")
 
@@ -71,7 +71,7 @@ class JsonRows:
             return []
         for name, value in self._first.items():
             if isinstance(value, list) and len(value) > 1 and all(isinstance(one, dict) for one in value):
-                command = quoted("jq", "-c", f".{json.dumps(shortened(name))}[]", str(self._lines.path))
+                command = quoted("jq", "-c", f".{json.dumps(to_copy(name, 'KEY'))}[]", str(self._lines.path))
                 return [
                     f"it is one row, with {len(value):,} objects in {shortened(repr(name))}: if these are the rows, "
                     f"convert what `{command}` prints"

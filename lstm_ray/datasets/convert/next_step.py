@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from lstm_ray.datasets.labels import are_clear, class_names, mapping_options, may_be_labels
 from lstm_ray.text.tokenize import is_text_type
-from lstm_ray.wording import shortened, usual_column
+from lstm_ray.wording import to_copy, usual_column
 
 PLACEHOLDER = "COLUMN"
 """Where it is unclear which column has the labels, or its name is too long."""
@@ -48,19 +48,14 @@ def next_command(
         texts = [name for name, kind in columns.items() if pa.types.is_string(kind)]
         largest = _TEXT if _TEXT in texts else max(texts, key=sizes.__getitem__, default=PLACEHOLDER)
         text = text_column if text_column and text_column in columns else largest
-        options = [] if text == _TEXT else ["--text-column", _to_copy(text)]
+        options = [] if text == _TEXT else ["--text-column", to_copy(text, PLACEHOLDER)]
         label = label_column or _label_among([name for name in columns if name != text], parquet)
         if label is None and not is_for_training:
             return ["score", str(path), "--model", "MODEL", "--output", "SCORED", *options]
-        options += [] if label == _LABEL else ["--label-column", _to_copy(label or PLACEHOLDER)]
+        options += [] if label == _LABEL else ["--label-column", to_copy(label or PLACEHOLDER, PLACEHOLDER)]
         if label is not None and label != PLACEHOLDER:
             options += mapping_options(_some_values(parquet, label), class_names(parquet.schema_arrow, label))
     return ["train", "--train", str(path), "--output", run, *options]
-
-
-def _to_copy(name: str) -> str:
-    """Returns a column's name for a command; a placeholder for one that is too long to be read."""
-    return name if shortened(name) == name else PLACEHOLDER
 
 
 def _label_among(names: Collection[str], parquet: pq.ParquetFile) -> str | None:

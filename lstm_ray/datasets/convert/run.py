@@ -32,7 +32,7 @@ from lstm_ray.storage.formats import (
     unsupported_format,
 )
 from lstm_ray.storage.inputs import why_missing
-from lstm_ray.wording import no_column, quoted, reason, shortened
+from lstm_ray.wording import no_column, quoted, reason, shortened, to_copy
 
 _JSON_BEGINS = (b'{"', b'[{"', b"[\n")
 
@@ -159,7 +159,7 @@ def _read_columns(
 def _notes_on(columns: Mapping[str, Column]) -> Iterator[str]:
     """Yields notes on columns whose type may not be the one that the user expects."""
     for name, column in columns.items():
-        remedy, shown = f"`{shortened(quoted('--as-text', name))}`", shortened(repr(name))
+        remedy, shown = f"`{quoted('--as-text', to_copy(name, 'COLUMN'))}`", shortened(repr(name))
         if column.note:
             yield f"column {shown} is kept as text: {column.note}"
         elif column.doubt:
@@ -271,7 +271,7 @@ def _to_table(path: Path, block: Block, columns: dict[str, Column], schema: pa.S
         try:
             arrays.append(pa.nulls(rows, column.type) if values is None else column.to_arrow(values))
         except pa.ArrowException as error:  # 2**53 + 1 where other blocks have numbers with a point
-            as_text, shown = shortened(quoted("--as-text", name)), shortened(repr(name))
+            as_text, shown = quoted("--as-text", to_copy(name, "COLUMN")), shortened(repr(name))
             raise InputError(f"{path}: column {shown}: {reason(error)}: keep it as text: {as_text}") from error
     return pa.Table.from_arrays(arrays, schema=schema)
 

@@ -311,7 +311,7 @@ def test_a_directory_that_is_no_bundle_is_refused(run: Run, command: str, model:
         ),
         (("train", "--preset", "none", "--batch-by", "tokens"), ("--batch-by tokens needs --mask: ",)),
         (("train", "--config", "gpu.yaml"), ("gpu.yaml: ", "engine native", "gpus_per_worker needs engine keras")),
-        (("train", "--positive-labels", "4,5"), ("--positive-labels needs --negative-labels too",)),
+        (("train", "--positive-labels", "4,5"), ("--negative-labels is missing beside --positive-labels",)),
         (
             ("evaluate", "--positive-labels", "4, 5.0", "--negative-labels", "1,5"),
             ("label '5' is in --positive-labels",),

@@ -18,11 +18,11 @@ from lstm_ray.score.output import Manifest
 from lstm_ray.score.run import score
 
 
-def shown_at_the_end(monkeypatch: pytest.MonkeyPatch, manifest: Manifest) -> dict[str, str]:
+def shown_at_the_end(monkeypatch: pytest.MonkeyPatch, manifest: Manifest, prefix: str = "") -> dict[str, str]:
     """Returns the rows of the table on stdout."""
     shown: dict[str, str] = {}
     monkeypatch.setattr(console, "show_table", lambda _, rows: shown.update(rows))
-    show_manifest(manifest)
+    show_manifest(manifest, prefix)
     return shown
 
 
@@ -53,10 +53,11 @@ def test_the_next_command_leaves_out_texts_that_pandas_cannot_read(
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
     texts = pa.array([b"caf\xe9", b"a good film"], pa.binary()).view(pa.string())
     pq.write_table(pa.table({"text": texts}), tmp_path / "in.parquet")
-    config = ScoreConfig(inputs=(str(tmp_path / "in.parquet"),), model=str(tiny_bundle), output=str(tmp_path / "out"))
-    command = shown_at_the_end(monkeypatch, score(config, ignore))["next"]
+    paths = {"inputs": (str(tmp_path / "in.parquet"),), "model": str(tiny_bundle), "output": str(tmp_path / "out")}
+    config = ScoreConfig.model_validate({**paths, "prefix": "new_"})
+    command = shown_at_the_end(monkeypatch, score(config, ignore), config.prefix)["next"]
     done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=True, timeout=60)
-    assert "sentiment_probability" in done.stdout
+    assert "new_sentiment_probability" in done.stdout
     assert "invalid_utf8" in done.stdout
 
 

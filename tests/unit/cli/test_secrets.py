@@ -111,7 +111,7 @@ def test_a_password_in_an_address_reaches_nothing(
         ):
             code, output = lstm_ray(*arguments, "--address", address)
             assert code == 2, output
-            assert "--address ...127.0.0.1:1: this address was given with a password in it" in output
+            assert "--address contains a password" in output
             assert PLANTED not in output
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", f"http://user:{PLANTED}@127.0.0.1:1")
     code, output = lstm_ray("jobs", "list")
