@@ -64,6 +64,9 @@ def _label_among(names: Collection[str], parquet: pq.ParquetFile) -> str | None:
     Returns:
         A placeholder where there are several columns, one of which may have labels; None where none may.
     """
+    named = usual_column("--label-column", names)
+    if named is not None and may_be_labels(some := _some_values(parquet, named)) and are_clear(some):
+        return named  # without reading the others, of which there may be thousands
     values = {name: _some_values(parquet, name) for name in names}
     possible = [name for name, some in values.items() if may_be_labels(some)]
     by_words = [name for name in possible if is_text_type(values[name].type) and are_clear(values[name])]
@@ -73,7 +76,7 @@ def _label_among(names: Collection[str], parquet: pq.ParquetFile) -> str | None:
     if len(by_words) == 1:
         return by_words[0]
     if not possible:  # what `train` says of a column without two labels helps more than no column
-        return usual_column("--label-column", names)
+        return named
     return possible[0] if len(names) == 1 else PLACEHOLDER
 
 
