@@ -122,7 +122,7 @@ def class_names(schema: pa.Schema, column: str) -> dict[str, str]:
 
 def why_reversed(names: Mapping[str, str]) -> str | None:
     """Returns why 1 cannot be positive and 0 negative, as the end of a sentence; None unless the names say so."""
-    sides = _Proposal(*_known(names), unknown=[], condition="")
+    sides = _Proposal(*_known(names))
     if "0" not in sides.positive or not sides.negative:
         return None
     meanings = ", ".join(f"{label} is {names[label]!r}" for label in (*sides.positive, *sides.negative))
@@ -208,8 +208,8 @@ class _Proposal:
 
     positive: list[str]
     negative: list[str]
-    unknown: list[str]
-    condition: str
+    unknown: Sequence[str] = ()
+    condition: str = ""
 
     def options(self) -> list[str]:
         """Returns the options; none where the labels are not clear."""
@@ -231,7 +231,7 @@ def _propose(column: pa.ChunkedArray, names: Mapping[str, str]) -> _Proposal | N
         return None
     positive, negative = _known(names)
     if positive and negative and set(labels) <= set(names):
-        return _Proposal(positive, negative, unknown, condition="")
+        return _Proposal(positive, negative, unknown)
     positive, negative = _sides(labels, "-1" in unknown)
     condition = f"{positive[0]} means positive" if set(map(_number, labels)) in _PAIRS else ""
     if numbers == {-1, 0, 1}:  # of negative, neutral and positive there are many datasets
@@ -292,35 +292,35 @@ def meant_labels(mapping: LabelMapping, *columns: pa.ChunkedArray) -> str | None
     found = list(dict.fromkeys(label for column in columns for label in _distinct(column)))
     # In a column of numbers, 5 and 5.0 are the same label.
     spelled = _in_nfc if any(is_text_type(column.type) for column in columns) else _key
-    there, given = ({*map(spelled, labels)} for labels in (found, (*mapping.positive, *mapping.negative)))
-    free: dict[str, list[str]] = {}
-    for label in found:
-        if spelled(label) not in given:
-            free.setdefault(_key(label), []).append(label)
-
-    def meant(labels: Sequence[str]) -> list[str]:
-        each = ([label] if spelled(label) in there else _similar(label, free) or [label] for label in labels)
-        return [one for some in each for one in some]
-
-    sides = meant(mapping.positive), meant(mapping.negative)
-    if sides == ([*mapping.positive], [*mapping.negative]):
-        known = [there.intersection(map(spelled, labels)) for labels in sides]
-        proposal = None if all(known) else _propose(pa.chunked_array([found], pa.large_string()), _NAMELESS)
-        if proposal is None or proposal.condition:
+    there, positive, negative = ({*map(spelled, labels)} for labels in (found, mapping.positive, mapping.negative))
+    others = [label for label in found if spelled(label) not in positive | negative]
+    missing = [label for label in (*mapping.positive, *mapping.negative) if spelled(label) not in there]
+    similar = {label: near for label in missing if (near := _similar(label, others))}
+    if similar:
+        ones, zeros = (
+            [one for label in labels for one in similar.get(label, [label])]
+            for labels in (mapping.positive, mapping.negative)
+        )
+        if not {*ones}.isdisjoint(zeros):
             return None
-        sides = proposal.positive, proposal.negative
-        swapped = [one.intersection(map(spelled, labels)) for one, labels in zip(known, reversed(sides), strict=True)]
-        if any(swapped) or not there.issuperset(map(spelled, (*sides[0], *sides[1]))):
+        meant = _Proposal(ones, zeros)
+    else:
+        proposal = _propose(pa.chunked_array([found], pa.large_string()), _NAMELESS)
+        if proposal is None or proposal.condition or (positive & there and negative & there):
             return None
-    options = _Proposal(*sides, [], "").options() if {*sides[0]}.isdisjoint(sides[1]) else []
-    return quoted(*options) or None
+        meant = proposal
+        certain = [{*map(spelled, labels)} for labels in (meant.positive, meant.negative)]
+        if certain[0] & negative or certain[1] & positive or not certain[0] | certain[1] <= there:
+            return None
+    return quoted(*meant.options()) or None
 
 
-def _similar(label: str, others: Mapping[str, list[str]]) -> list[str]:
-    """Returns those of other labels, by key, that a label may stand for."""
+def _similar(label: str, others: Sequence[str]) -> list[str]:
+    """Returns those of other labels that a label may stand for: all spellings of the one that is closest."""
     key = _key(label)
-    near = [one for one in others if one == key or (_number(label) is None and one[:1] == key[:1])]
-    return [one for found in difflib.get_close_matches(key, near, 1, _LEAST_ALIKE) for one in others[found]]
+    near = {one for one in map(_key, others) if one == key or (_number(label) is None and one[:1] == key[:1])}
+    closest = difflib.get_close_matches(key, near, 1, _LEAST_ALIKE)
+    return [one for one in others if _key(one) in closest]
 
 
 def _in_nfc(label: str) -> str:
