@@ -8,7 +8,6 @@ import os
 import re
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,7 +22,6 @@ from lstm_ray.wording import command_line, counted
 if TYPE_CHECKING:
     from lstm_ray.api.model import Explanation, Prediction
 
-_NOT_LINES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson")
 _MOST_BYTES = 256 << 20  # of stdin or a file: both are read into memory
 _MOST_WORDS = 10  # shown for a text; --json lists all
 
@@ -144,11 +142,10 @@ def _given(texts: list[str], file: str | None, model: str) -> list[bytes]:
         from lstm_ray.storage.formats import PARQUET, conversion
 
         content = storage.read_bytes(file, _MOST_BYTES)
-        if (path := Path(file)).suffix.lower() in _NOT_LINES:
-            convert = conversion([file], path.stem)
-            raise ConfigError(f"--file {file} does not have one text per line: {convert} it, for lstm-ray score")
         if content.startswith(PARQUET):
             raise ConfigError(f"--file {file} is Parquet: {_score_line(file, model)}")
+        if (remedy := conversion(file)) is not None:
+            raise ConfigError(f"--file {file} does not have one text per line: {remedy}, for lstm-ray score")
         return _lines(content, f"--file {file}")
     for text in texts:
         if os.path.isfile(text):

@@ -108,12 +108,8 @@ def not_parquet(path: str, error: BaseException, begin: bytes = b"") -> str:
         error: What Arrow says.
         begin: The file's first bytes.
     """
-    name = os.path.basename(path)
-    found = _CONVERTIBLE.search(name)
-    if found is not None:
-        source = name if "://" in path else path
-        fetched = f"fetch {name}, and " if "://" in path else ""
-        return f"not a Parquet file: {fetched}{conversion([source], name[: found.start()])} it"
+    if (remedy := conversion(path)) is not None:
+        return f"not a Parquet file: {remedy}"
     if (what := unsupported_format(begin)) is not None:
         return f"not a Parquet file: it is {what}"
     if "file size is 0 bytes" in str(error):
@@ -125,6 +121,15 @@ def not_parquet(path: str, error: BaseException, begin: bytes = b"") -> str:
     else:
         why = reason(error).rstrip(".")
     return f"not a Parquet file: {why}"
+
+
+def conversion(path: str) -> str | None:
+    """Returns what makes Parquet of a CSV, TSV or JSON file; None if its name does not end as that of one."""
+    name = os.path.basename(path)
+    if (found := _CONVERTIBLE.search(name)) is None:
+        return None
+    stem = name[: found.start()]
+    return f"fetch {name}, and {_conversion([name], stem)}" if "://" in path else _conversion([path], stem)
 
 
 def check_parquet_name(path: str) -> None:
@@ -157,7 +162,7 @@ def many_to_convert(directory: str, names: Sequence[str], are_all: bool = True) 
         return "fetch them, and convert them with lstm-ray data convert"
     if len(names) == 1:
         path = os.path.join(directory, names[0])
-        return f"{conversion([path], path[: -len(endings[0])])} it"
+        return _conversion([path], path[: -len(endings[0])])
     if not are_all:
         return "convert them one by one with lstm-ray data convert"
     below = "**" if any("/" in name for name in names) else ""
@@ -166,19 +171,20 @@ def many_to_convert(directory: str, names: Sequence[str], are_all: bool = True) 
     output = os.path.join(directory, os.path.basename(os.path.abspath(directory)) or "all")
     if os.path.exists(f"{output}.parquet"):
         return f"their rows may be in {output}.parquet"
-    return f"{conversion(patterns, output)} them"
+    return _conversion(patterns, output, "them")
 
 
-def conversion(sources: Sequence[str], stem: str) -> str:
-    """Returns the command that makes Parquet of sources, without the object: "`...` makes Parquet of".
+def _conversion(sources: Sequence[str], stem: str, them: str = "it") -> str:
+    """Returns the command that makes Parquet of sources: "`...` makes Parquet of it".
 
     Args:
         sources: CSV, TSV or JSON files.
         stem: Name of the output, without its ending. If there is one, it is proposed first, and then another output.
+        them: The sources' pronoun.
     """
     output, number = f"{stem}.parquet", 1
     is_there = "" if not os.path.exists(output) else f"did you mean {quoted(output)}? If not, "
     while os.path.exists(output):
         number += 1
         output = f"{stem}-{number}.parquet"
-    return f"{is_there}`{command_line('data', 'convert', *sources, '--output', output)}` makes Parquet of"
+    return f"{is_there}`{command_line('data', 'convert', *sources, '--output', output)}` makes Parquet of {them}"

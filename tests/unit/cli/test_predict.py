@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import lzma
@@ -130,11 +131,12 @@ def test_a_number_after_explain_is_no_text(run: Run) -> None:
     assert run("3", "bad app")[1] == ["3", "bad app"]
 
 
-@pytest.mark.parametrize("name", ["a b.csv", "c.JSONL"])
+@pytest.mark.parametrize("name", ["a b.csv", "c.JSONL", "d.csv.gz"])
 def test_a_file_of_columns_is_converted_by_the_remedy(
     run: Run, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / name).write_text('{"id": 1}\n' if name == "c.JSONL" else "id,text\n1,good\n", encoding="utf-8")
+    content = b'{"id": 1}\n' if name == "c.JSONL" else b"id,text\n1,good\n"
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
     code, texts, error = run("--file", name)
     assert (code, texts) == (2, [])
     command = shlex.split(error[error.index("lstm-ray data convert") : error.index("` makes Parquet of it")])
@@ -143,13 +145,15 @@ def test_a_file_of_columns_is_converted_by_the_remedy(
         main()
     assert not ended.value.code
     capsys.readouterr()
-    made = shlex.quote(f"{Path(name).stem}.parquet")
+    stem, _, _ = name.partition(".")
+    made = shlex.quote(f"{stem}.parquet")
     assert f"did you mean {made}? If not, " in run("--file", name)[2]
-    assert pq.read_table(tmp_path / f"{Path(name).stem}.parquet")["id"].to_pylist() == [1]
+    assert pq.read_table(tmp_path / f"{stem}.parquet")["id"].to_pylist() == [1]
 
 
-@pytest.mark.parametrize("arguments", [("reviews.parquet",), ("--file", "reviews.parquet")], ids=["TEXT", "--file"])
+@pytest.mark.parametrize("arguments", [("reviews.parquet",), ("--file", "reviews.parquet"), ("--file", "mine.csv")])
 def test_a_parquet_file_is_for_score(run: Run, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy("reviews.parquet", "mine.csv")
     code, _, error = run(*arguments)
     assert code == 2
     line = error[error.index("lstm-ray score") : error.index(" scores its rows")]
