@@ -56,9 +56,9 @@ def imdb(
     console.show_table(
         "IMDb reviews",
         [
-            ("train", f"{files.train}: {counted(files.train_rows, 'row')}"),
-            ("test", f"{files.test}: {counted(files.test_rows, 'row')}"),
-            ("unlabelled", f"{files.unlabelled}: {counted(files.unlabelled_rows, 'row')}"),
+            ("train", _rows_of(files.train, files.train_rows)),
+            ("test", _rows_of(files.test, files.test_rows)),
+            ("unlabelled", _rows_of(files.unlabelled, files.unlabelled_rows)),
             ("next", command_line("train", "--train", str(files.train), "--output", "runs/imdb")),
         ],
     )
@@ -83,9 +83,9 @@ def demo(
     console.show_table(
         "Synthetic reviews",
         [
-            ("train", f"{files.train}: {counted(files.train_rows, 'row')}"),
-            ("test", f"{files.test}: {counted(files.test_rows, 'row')}"),
-            ("to score", f"{files.reviews}: {counted(files.reviews_rows, 'row')}"),
+            ("train", _rows_of(files.train, files.train_rows)),
+            ("test", _rows_of(files.test, files.test_rows)),
+            ("to score", _rows_of(files.reviews, files.reviews_rows)),
             ("next", command_line("train", "--train", str(files.train), "--output", "runs/demo")),
         ],
     )
@@ -130,11 +130,7 @@ def split(config: SplitConfig) -> None:
     from lstm_ray.datasets.convert.next_step import next_command
 
     with bars.progress("nothing is written") as progress:
-        train, test = sides = lstm_ray.split(job=config, progress=progress)
-    of_groups = [
-        "" if side.groups is None else f" of {counted(side.groups, 'group')}" if side.groups else ", none with a group"
-        for side in sides
-    ]
+        train, test = lstm_ray.split(job=config, progress=progress)
     undated = f", {train.undated:,} of them without a date" if train.undated else ""
     run = f"runs/{os.path.basename(config.output.rstrip('/'))}"
     # Not with the test file as --validation: that would choose the epoch on it.
@@ -146,9 +142,19 @@ def split(config: SplitConfig) -> None:
         "Split",
         [
             ("rows", f"{train.rows + test.rows:,}"),
-            ("train", f"{train.path}: {counted(train.rows, 'row')}{of_groups[0]}{undated}"),
-            ("test", f"{test.path}: {counted(test.rows, 'row')}{of_groups[1]}"),
+            ("train", f"{_rows_of(train.path, train.rows)}{_of_groups(train.groups)}{undated}"),
+            ("test", f"{_rows_of(test.path, test.rows)}{_of_groups(test.groups)}"),
             ("next", command_line(*learn)),
             ("then", command_line(*measure)),
         ],
     )
+
+
+def _rows_of(path: Path, rows: int) -> str:
+    return f"{path}: {counted(rows, 'row')}"
+
+
+def _of_groups(groups: int | None) -> str:
+    if groups is None:
+        return ""
+    return f" of {counted(groups, 'group')}" if groups else ", none with a group"
