@@ -39,12 +39,12 @@ VECTORS = "vectors"
 PRETRAINING = "pretraining"
 _RESULTS = ("metrics.json", "history.parquet", "history.png", "report.html", ID_FILE)
 _DIRECTORIES = {  # with the names of a run's files in them; inner ones first
-    "checkpoints": checkpoints.NAME.pattern,
-    f"{PRETRAINING}/checkpoints": checkpoints.NAME.pattern,
+    checkpoints.DIRECTORY: checkpoints.NAME,
+    f"{PRETRAINING}/{checkpoints.DIRECTORY}": checkpoints.NAME,
     PRETRAINING: "",
-    "tensorboard/train": tensorboard.NAME,
-    "tensorboard/validation": tensorboard.NAME,
-    "tensorboard": "",
+    f"{tensorboard.DIRECTORY}/train": tensorboard.NAME,
+    f"{tensorboard.DIRECTORY}/validation": tensorboard.NAME,
+    tensorboard.DIRECTORY: "",
     VECTORS: r"[0-9a-f]{16}\.txt",
 }
 

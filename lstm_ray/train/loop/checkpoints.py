@@ -36,7 +36,7 @@ DIRECTORY = "checkpoints"
 KEPT = 2  # the last one, and the previous one in case the last is damaged
 
 _DIGITS = 16  # of the hash in a name
-NAME = re.compile(rf"epochs_(\d+)_steps_(\d+)\.([0-9a-f]{{{_DIGITS}}})\.npz")
+NAME = rf"epochs_(\d+)_steps_(\d+)\.([0-9a-f]{{{_DIGITS}}})\.npz"
 _BUFFER_BYTES = 8 << 20  # on an object store, one request each
 
 _log = logging.getLogger(__name__)
@@ -161,12 +161,12 @@ class Writer:
 def _newest_first(output: str) -> list[str]:
     """Returns the names of the run's checkpoints."""
     names = storage.list_names(storage.join(output, DIRECTORY))
-    return sorted(filter(NAME.fullmatch, names), key=_parts, reverse=True)
+    return sorted((name for name in names if re.fullmatch(NAME, name)), key=_parts, reverse=True)
 
 
 def _parts(name: str) -> tuple[int, int, str]:
     """Returns what a checkpoint's name contains: epochs and steps done, and the beginning of the hash."""
-    match = NAME.fullmatch(name)
+    match = re.fullmatch(NAME, name)
     assert match is not None
     return int(match[1]), int(match[2]), match[3]
 
