@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from lstm_ray.kernels.function import Floats
+from lstm_ray.arrays import Floats
 
 
 @dataclass(frozen=True)

@@ -34,10 +34,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from lstm_ray.arrays import Floats
 from lstm_ray.collective.protocol import SparseRows
 from lstm_ray.collective.rendezvous import Address, as_text, meet
 from lstm_ray.errors import TrainingError, WorkerLostError
-from lstm_ray.kernels.function import Floats
 from lstm_ray.wording import reason
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]

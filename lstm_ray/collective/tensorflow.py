@@ -35,10 +35,10 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from lstm_ray.arrays import Floats
 from lstm_ray.collective.protocol import SparseRows
 from lstm_ray.collective.tcp import TcpCollective
 from lstm_ray.errors import TrainingError, WorkerLostError
-from lstm_ray.kernels.function import Floats
 from lstm_ray.wording import reason
 
 Rows: TypeAlias = "tuple[tf.Tensor, tf.Tensor]"

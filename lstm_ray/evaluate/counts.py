@@ -15,11 +15,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from lstm_ray.arrays import Doubles, Integers
 from lstm_ray.model.profile import SCORE_LIMITS
 from lstm_ray.wording import as_call
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 CALIBRATION_BINS = len(SCORE_LIMITS) + 1
 LOG_LOSS_EPSILON = float(np.finfo(np.float32).eps)  # 1.19e-7; Keras clips at 1e-7, which float32 rounds to this near 1
@@ -41,15 +39,15 @@ SCORE_BINS = int(_LEVELS.sum())
 class RocCurve(NamedTuple):
     """Points of the ROC curve from (0, 0) to (1, 1), both coordinates float64[points], never falling."""
 
-    false_positive_rate: FloatArray
-    true_positive_rate: FloatArray
+    false_positive_rate: Doubles
+    true_positive_rate: Doubles
 
 
 class PrecisionRecallCurve(NamedTuple):
     """Precision and recall by falling threshold, float64[points]; recall never falls."""
 
-    precision: FloatArray
-    recall: FloatArray
+    precision: Doubles
+    recall: Doubles
 
 
 class Reliability(NamedTuple):
@@ -61,9 +59,9 @@ class Reliability(NamedTuple):
         positive_share: float64[bins], share of the rows that have label 1.
     """
 
-    rows: IntArray
-    mean_probability: FloatArray
-    positive_share: FloatArray
+    rows: Integers
+    mean_probability: Doubles
+    positive_share: Doubles
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,11 +90,11 @@ class BinaryCounts:
     false_negatives: int
     log_loss_sum: float
     brier_sum: float
-    calibration_rows: IntArray
-    calibration_positives: IntArray
-    calibration_probability_sum: FloatArray
-    positive_histogram: IntArray
-    negative_histogram: IntArray
+    calibration_rows: Integers
+    calibration_positives: Integers
+    calibration_probability_sum: Doubles
+    positive_histogram: Integers
+    negative_histogram: Integers
 
     def __repr__(self) -> str:
         """Returns the most important figures; `metrics` has all."""
@@ -145,7 +143,7 @@ class BinaryCounts:
         )
 
     @classmethod
-    def from_array(cls, values: FloatArray, *, threshold: float) -> BinaryCounts:
+    def from_array(cls, values: Doubles, *, threshold: float) -> BinaryCounts:
         """Reads back what `to_array` wrote, or a sum of several such vectors.
 
         Args:
@@ -166,7 +164,7 @@ class BinaryCounts:
             threshold, tp, fp, tn, fn, log_loss, brier, rows, positives, arrays[2].copy(), of_positives, of_negatives
         )
 
-    def to_array(self) -> FloatArray:
+    def to_array(self) -> Doubles:
         """Returns all counts as one float64 vector, to sum over workers (float64 counts exactly up to 2**53 rows)."""
         sums = [getattr(self, one.name) for one in fields(self) if one.name != "threshold"]
         return np.concatenate([np.atleast_1d(one).astype(np.float64) for one in sums])
@@ -323,7 +321,7 @@ def _check_scores(labels: npt.NDArray[np.integer], scores: npt.NDArray[np.float3
         raise ValueError(f"probabilities are from 0 to 1, got {scores[bad_scores[0]]} in row {bad_scores[0]}")
 
 
-def _score_bins(scores: npt.NDArray[np.float32]) -> IntArray:
+def _score_bins(scores: npt.NDArray[np.float32]) -> Integers:
     """Returns the histogram bin of each probability, float32[rows] -> int64[rows], in rising order.
 
     The unit interval has four quarters. In each, the level (0 is nearest) is the distance of the probability from the
@@ -339,7 +337,7 @@ def _score_bins(scores: npt.NDArray[np.float32]) -> IntArray:
     level = np.clip((distance.view(np.int32) >> shift) - nearest[quarter], 0, _LEVELS[quarter] - 1)
     lowest = np.cumsum(_LEVELS) - _LEVELS
     upwards = quarter % 2 == 0
-    bins: IntArray = lowest[quarter] + np.where(upwards, level, _LEVELS[quarter] - 1 - level)
+    bins: Integers = lowest[quarter] + np.where(upwards, level, _LEVELS[quarter] - 1 - level)
     return bins
 
 

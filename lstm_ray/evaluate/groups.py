@@ -16,10 +16,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lstm_ray.arrays import Integers
 from lstm_ray.config import LENGTH
 from lstm_ray.datasets.held_out import group_keys
 from lstm_ray.errors import InputError
-from lstm_ray.evaluate.counts import BinaryCounts, IntArray
+from lstm_ray.evaluate.counts import BinaryCounts
 from lstm_ray.evaluate.intervals import LEVEL, Interval, adjusted, part_p_value, share_interval
 
 MOST_GROUPS = 10_000
@@ -33,7 +34,7 @@ class Group(NamedTuple):
     value: str | None
 
 
-Outcomes: TypeAlias = dict[Group, IntArray]
+Outcomes: TypeAlias = dict[Group, Integers]
 """For each group int64[4]: true negatives, false positives, false negatives, true positives."""
 
 
@@ -149,7 +150,7 @@ def compare_groups(outcomes: Outcomes, counts: BinaryCounts) -> list[GroupResult
     return results
 
 
-def _result(group: Group, outcome: IntArray, p_value: float | None) -> GroupResult:
+def _result(group: Group, outcome: Integers, p_value: float | None) -> GroupResult:
     true_negatives, alarms, missed, found = outcome.tolist()
     rows = true_negatives + alarms + missed + found
     interval = share_interval(true_negatives + found, rows)

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lstm_ray.arrays import Doubles, Integers
 from lstm_ray.config import option_name
 from lstm_ray.errors import InputError
-from lstm_ray.evaluate.counts import BinaryCounts, FloatArray, IntArray, PrecisionRecallCurve, bin_ends, bin_starts
+from lstm_ray.evaluate.counts import BinaryCounts, PrecisionRecallCurve, bin_ends, bin_starts
 from lstm_ray.wording import counted
 
 _SHOWN = tuple(round(0.05 * step, 2) for step in range(1, 20))
@@ -39,8 +40,8 @@ class Sweep:
 
     least: npt.NDArray[np.float32]
     below: npt.NDArray[np.float32]
-    true_positives: IntArray
-    false_positives: IntArray
+    true_positives: Integers
+    false_positives: Integers
     positives: int
     negatives: int
 
@@ -66,30 +67,30 @@ class Sweep:
         )
 
     @cached_property
-    def precision(self) -> FloatArray:
+    def precision(self) -> Doubles:
         """Returns the share of rows above the threshold that have label 1; 0 where there are none."""
         above = np.maximum(self.true_positives + self.false_positives, 1)
         return np.asarray(self.true_positives / above, np.float64)
 
     @cached_property
-    def recall(self) -> FloatArray:
+    def recall(self) -> Doubles:
         """Returns the share of the rows of label 1 that are above the threshold."""
         return self.true_positives / max(self.positives, 1)
 
     @cached_property
-    def f1(self) -> FloatArray:
+    def f1(self) -> Doubles:
         """Returns the harmonic mean of precision and recall."""
         wrong = self.false_positives + self.positives - self.true_positives
         return 2 * self.true_positives / np.maximum(2 * self.true_positives + wrong, 1)
 
     @cached_property
-    def accuracy(self) -> FloatArray:
+    def accuracy(self) -> Doubles:
         """Returns the share of rows that are predicted right."""
         right = self.true_positives + self.negatives - self.false_positives
         return right / max(self.positives + self.negatives, 1)
 
     @cached_property
-    def balanced_accuracy(self) -> FloatArray:
+    def balanced_accuracy(self) -> Doubles:
         """Returns the mean, over both classes, of the share of rows that are predicted right."""
         return (self.recall + 1 - self.false_positives / max(self.negatives, 1)) / 2
 
@@ -171,7 +172,7 @@ def thinned(curve: PrecisionRecallCurve) -> PrecisionRecallCurve:
     return PrecisionRecallCurve(curve.precision[is_last], curve.recall[is_last])
 
 
-def _first_of_best(keys: list[FloatArray]) -> int:
+def _first_of_best(keys: list[Doubles]) -> int:
     """Returns the first position with the highest first key; of equal ones, with the highest second, and so on."""
     best = np.arange(len(keys[0]))
     for key in keys:

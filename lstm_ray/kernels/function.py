@@ -4,7 +4,7 @@ import ctypes
 from collections.abc import Callable
 from functools import cache, wraps
 from threading import Lock
-from typing import Any, ParamSpec, TypeAlias, cast
+from typing import Any, ParamSpec, cast
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from lstm_ray.kernels.emitter import Emitter
 
-Floats: TypeAlias = NDArray[np.float32]
 P = ParamSpec("P")
 
 llvm.initialize_native_target()

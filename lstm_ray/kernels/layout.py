@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_ray.kernels.function import Floats, aligned_empty
+from lstm_ray.arrays import Floats
+from lstm_ray.kernels.function import aligned_empty
 
 GATES = 4
 

@@ -23,7 +23,8 @@ from typing import Literal
 
 import numpy as np
 
-from lstm_ray.model.profile import IntArray, Profile, TrainingData
+from lstm_ray.arrays import Integers
+from lstm_ray.model.profile import Profile, TrainingData
 
 SOME, MUCH = 0.1, 0.25
 _LEAST_SHARE = 1e-4
@@ -120,7 +121,7 @@ def compare(corpus: Profile, trained_on: TrainingData | None, positive: float | 
     return [replace(scores, here=positive, training=None if positive is None else scores.training), *others]
 
 
-def psi(corpus: IntArray, training: IntArray) -> float:
+def psi(corpus: Integers, training: Integers) -> float:
     """Returns the population stability index of two histograms with rows."""
     here, there = (np.maximum(one / max(one.sum(), 1), _LEAST_SHARE) for one in (corpus, training))
     return float(((here - there) * np.log(here / there)).sum())
@@ -141,7 +142,7 @@ def warn(movements: Sequence[Movement]) -> str | None:
     )
 
 
-Counted = tuple[IntArray, int, int]
+Counted = tuple[Integers, int, int]
 """A histogram, and a figure's numerator and denominator."""
 
 
@@ -163,7 +164,7 @@ def _movement(name: str, corpus: Counted, training: Counted) -> Movement:
     return Movement(name, figure, before, index, "no" if is_chance else "some" if index < MUCH else "much")
 
 
-def _differs(here: IntArray, there: IntArray) -> bool:
+def _differs(here: Integers, there: Integers) -> bool:
     """Returns whether two histograms, without empty bins, differ by more than chance."""
     ratio = math.sqrt(there.sum() / here.sum())
     statistic = (np.square(ratio * here - there / ratio) / (here + there)).sum()
@@ -171,7 +172,7 @@ def _differs(here: IntArray, there: IntArray) -> bool:
     return bool(statistic > freedom + _DEVIATIONS * math.sqrt(2 * freedom))
 
 
-def _joined(*histograms: IntArray) -> list[IntArray]:
+def _joined(*histograms: Integers) -> list[Integers]:
     """Joins bins with their neighbours until the smaller corpus is expected to have `_LEAST_ROWS` rows in each."""
     pooled = np.sum(histograms, axis=0)
     expected = np.cumsum(pooled / pooled.sum() * min(one.sum() for one in histograms))

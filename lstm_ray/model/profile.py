@@ -9,15 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from lstm_ray.arrays import Integers
 from lstm_ray.text.sequences import Sequences
 from lstm_ray.text.vocabulary import OOV_ID, START_ID
-
-IntArray: TypeAlias = npt.NDArray[np.int64]
 
 LENGTH_LIMITS = (0, 1, 2, 3, *(words for power in range(2, 16) for words in (2**power, 3 * 2 ** (power - 1))))
 """Most words of a row in each bin of lengths; one more bin holds the rows with more words than the last."""
@@ -27,7 +26,7 @@ SCORE_LIMITS = tuple(np.linspace(0, 1, 11)[1:-1].tolist())
 """Likewise for probabilities: tenths."""
 
 
-def _no_rows(limits: tuple[float, ...]) -> IntArray:
+def _no_rows(limits: tuple[float, ...]) -> Integers:
     return np.zeros(len(limits) + 1, np.int64)
 
 
@@ -54,16 +53,16 @@ class Profile:
     positives: int = 0
     words: int = 0
     unknown: int = 0
-    lengths: IntArray = field(default_factory=lambda: _no_rows(LENGTH_LIMITS))
-    unknown_shares: IntArray = field(default_factory=lambda: _no_rows(UNKNOWN_LIMITS))
-    scores: IntArray = field(default_factory=lambda: _no_rows(SCORE_LIMITS))
+    lengths: Integers = field(default_factory=lambda: _no_rows(LENGTH_LIMITS))
+    unknown_shares: Integers = field(default_factory=lambda: _no_rows(UNKNOWN_LIMITS))
+    scores: Integers = field(default_factory=lambda: _no_rows(SCORE_LIMITS))
 
-    def to_array(self) -> IntArray:
+    def to_array(self) -> Integers:
         """Returns all counts as one vector, int64[counts]."""
         return np.hstack(list(vars(self).values()))
 
     @classmethod
-    def from_array(cls, values: IntArray) -> Profile:
+    def from_array(cls, values: Integers) -> Profile:
         """Reads back what `to_array` returned, or a sum of several such vectors."""
         counts = zip(np.split(values, _ENDS), _SHAPES, strict=True)
         fields: list[Any] = [one if shape else int(one[0]) for one, shape in counts]
@@ -138,7 +137,7 @@ def count_scores(probabilities: npt.NDArray[np.floating], threshold: float) -> P
     return Profile(positives=int(np.count_nonzero(is_positive)), scores=_histogram(probabilities, SCORE_LIMITS))
 
 
-def _histogram(values: npt.NDArray[Any], limits: tuple[float, ...]) -> IntArray:
+def _histogram(values: npt.NDArray[Any], limits: tuple[float, ...]) -> Integers:
     """Returns how many values are in each bin; a value equal to a limit is below it."""
     return np.bincount(np.searchsorted(limits, values.astype(np.float64)), minlength=len(limits) + 1)
 

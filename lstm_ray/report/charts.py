@@ -15,7 +15,8 @@ from lstm_ray.report.marks import Area, Chart, Dot, Frame, Label, Line, Mark
 from lstm_ray.wording import counted
 
 if TYPE_CHECKING:
-    from lstm_ray.evaluate.counts import BinaryCounts, FloatArray, IntArray
+    from lstm_ray.arrays import Doubles, Integers
+    from lstm_ray.evaluate.counts import BinaryCounts
 
 _LABEL_GAP = 15.0  # pixels between the baselines of two labels, so that they never overlap
 _MAX_DOTS = 40  # epochs; with more of them, dots would merge into a thick line
@@ -75,7 +76,7 @@ def reliability_chart(counts: BinaryCounts) -> Chart:
     return Chart("Reliability", 340, 330, marks)
 
 
-def histogram_chart(title: str, axis: str, names: Sequence[str], rows: IntArray, before: IntArray) -> Chart:
+def histogram_chart(title: str, axis: str, names: Sequence[str], rows: Integers, before: Integers) -> Chart:
     """Returns a histogram of the rows as bars, and that of the training data as a stepped line over them.
 
     Args:
@@ -339,7 +340,7 @@ def _square_axes(frame: Frame, x_title: str, y_title: str, is_diagonal: bool = T
     yield Label(10, (frame.top + frame.bottom) / 2, y_title, "soft", "middle", upwards=True)
 
 
-def _thin(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _thin(x: Doubles, y: Doubles) -> tuple[Doubles, Doubles]:
     """Keeps as many points as are visible: the first in each step along the curve, and the last of all."""
     if x.size <= _ROC_POINTS:
         return x, y

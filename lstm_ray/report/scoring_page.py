@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lstm_ray.arrays import Integers
 from lstm_ray.model.drift import MUCH, SOME, Movement, warn
-from lstm_ray.model.profile import LENGTH_LIMITS, SCORE_LIMITS, UNKNOWN_LIMITS, IntArray, Profile, TrainingData
+from lstm_ray.model.profile import LENGTH_LIMITS, SCORE_LIMITS, UNKNOWN_LIMITS, Profile, TrainingData
 from lstm_ray.report.charts import histogram_chart
 from lstm_ray.report.marks import Chart
 from lstm_ray.report.rendering import Figure, flatten, render
@@ -127,7 +128,7 @@ def _charts(profile: Profile, trained_on: TrainingData) -> Iterator[Chart]:
     yield histogram_chart("Lengths", "words read of a row, up to", names, rows, before)
 
 
-def _condensed(*lengths: IntArray) -> tuple[list[str], IntArray, IntArray]:
+def _condensed(*lengths: Integers) -> tuple[list[str], Integers, Integers]:
     """Returns names and rows of the bins of lengths that have rows; neighbouring bins are joined if there are many."""
     occupied = np.flatnonzero(sum(lengths))
     size = -(-(occupied[-1] + 1 - occupied[0]) // _MOST_BINS)

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lstm_ray.arrays import Floats
 from lstm_ray.config import Precision
 from lstm_ray.kernels.emitter import Target
 from lstm_ray.kernels.forward import PLANES, Output, forward
-from lstm_ray.kernels.function import Floats, aligned_empty
+from lstm_ray.kernels.function import aligned_empty
 from lstm_ray.kernels.layout import RowOffsets, pack, rounded_up
 from lstm_ray.kernels.ngrams import WORD_BITS, ngram_sums
 from lstm_ray.kernels.precision.base import Stored

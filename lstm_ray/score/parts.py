@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lstm_ray import storage
+from lstm_ray.arrays import Integers
 from lstm_ray.errors import LstmRayError, OutputError
-from lstm_ray.model.profile import IntArray, Profile
+from lstm_ray.model.profile import Profile
 from lstm_ray.score.columns import PartLayout
 from lstm_ray.score.plan import Chunk, Plan, file_of_part
 from lstm_ray.score.scorer import SENTIMENTS, UNSURE, Scored
@@ -75,7 +76,7 @@ class Tally:
         by_file: int64[files, 6], the `FileCounts` of each input file; an array, because there may be a million files.
     """
 
-    by_file: IntArray
+    by_file: Integers
     done: set[str] = field(default_factory=set)
     rows: int = 0
     positives: int = 0

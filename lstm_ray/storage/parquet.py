@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lstm_ray.arrays import Integers
 from lstm_ray.errors import InputError
 from lstm_ray.storage import is_local, locate
 from lstm_ray.storage.formats import HEAD_BYTES, not_parquet
 from lstm_ray.storage.inputs import InputFile
 from lstm_ray.wording import counted, reason, shortened
-
-IntArray: TypeAlias = "npt.NDArray[np.int64]"
 
 PARTITION_TYPE = pa.string()
 """Of a column that directories named key=value add: they have no type of their own."""
@@ -195,7 +192,7 @@ def check_int96(file: InputFile, parquet: pq.ParquetFile, row_groups: range, col
                     )
 
 
-def _problem_of_int96(us: IntArray, ns: IntArray, ms: IntArray) -> str:
+def _problem_of_int96(us: Integers, ns: Integers, ms: Integers) -> str:
     """Returns why times are not what they are in microseconds, given what Arrow reads in three units; "" if they are.
 
     In nanoseconds most years overflow: Arrow then reads the right number modulo 2**64, which tells the fraction of a

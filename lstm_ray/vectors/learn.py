@@ -18,9 +18,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import numpy.typing as npt
 
+from lstm_ray.arrays import Floats
 from lstm_ray.config import SkipGramSettings
 from lstm_ray.kernels.emitter import Target
-from lstm_ray.kernels.function import Floats, aligned_empty
+from lstm_ray.kernels.function import aligned_empty
 from lstm_ray.kernels.layout import rounded_up
 from lstm_ray.kernels.skip_gram import LANES, skip_gram
 from lstm_ray.progress import Count, Progress

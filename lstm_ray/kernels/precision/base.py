@@ -18,8 +18,8 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from lstm_ray.arrays import Floats
 from lstm_ray.kernels.emitter import Emitter, Target, Value
-from lstm_ray.kernels.function import Floats
 from lstm_ray.kernels.layout import GATES, rounded_up
 from lstm_ray.kernels.tiles import emit_product
 

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
 
+from lstm_ray.arrays import Floats
 from lstm_ray.kernels.emitter import Emitter, Target, Value
-from lstm_ray.kernels.function import Floats, aligned_empty
+from lstm_ray.kernels.function import aligned_empty
 from lstm_ray.kernels.precision.base import MultiplyAdd, NumberFormat, grouped
 
 

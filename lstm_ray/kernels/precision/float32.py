@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from lstm_ray.arrays import Floats
 from lstm_ray.kernels.emitter import F32, Emitter, Target, Value
-from lstm_ray.kernels.function import Floats
 from lstm_ray.kernels.precision.base import NumberFormat
 
 

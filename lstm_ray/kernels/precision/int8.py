@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
 
+from lstm_ray.arrays import Floats
 from lstm_ray.kernels.cell import ROUND_TO_INTEGER
 from lstm_ray.kernels.emitter import I32, I64, Emitter, Target, Value
-from lstm_ray.kernels.function import Floats, aligned_empty
+from lstm_ray.kernels.function import aligned_empty
 from lstm_ray.kernels.layout import GATES
 from lstm_ray.kernels.precision.base import NumberFormat, grouped
 from lstm_ray.kernels.tiles import emit_product

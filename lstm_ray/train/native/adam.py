@@ -15,9 +15,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from lstm_ray.arrays import Floats
 from lstm_ray.kernels.adam import adam
 from lstm_ray.kernels.emitter import Target
-from lstm_ray.kernels.function import Floats, aligned_empty
+from lstm_ray.kernels.function import aligned_empty
 from lstm_ray.runtime.threads import Threads
 from lstm_ray.train.step.schedule import average_share
 

@@ -22,10 +22,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from lstm_ray.arrays import Floats
 from lstm_ray.collective.protocol import Collective
 from lstm_ray.config import TrainConfig
 from lstm_ray.errors import InputError
-from lstm_ray.kernels.function import Floats
 from lstm_ray.text.sequences import Sequences
 from lstm_ray.text.vocabulary import FIRST_WORD_ID
 from lstm_ray.train.data.batches import Batch

@@ -19,10 +19,10 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from lstm_ray.arrays import Floats
 from lstm_ray.collective.protocol import Collective, SparseRows
 from lstm_ray.config import TrainConfig
 from lstm_ray.kernels.emitter import Target
-from lstm_ray.kernels.function import Floats
 from lstm_ray.kernels.layout import GATES, transpose, wide
 from lstm_ray.model.architectures import build_model, summary_text
 from lstm_ray.runtime.tensorflow import threads_given

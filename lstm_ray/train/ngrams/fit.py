@@ -33,11 +33,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lstm_ray.arrays import Doubles, Floats
 from lstm_ray.collective.protocol import Collective
-from lstm_ray.kernels.function import Floats
 from lstm_ray.runtime.threads import Threads
 from lstm_ray.text.ngrams import Bags
-from lstm_ray.train.ngrams.mix import Doubles, fit_shares
+from lstm_ray.train.ngrams.mix import fit_shares
 from lstm_ray.train.ngrams.rows import Linear, Rows, Words
 from lstm_ray.train.step.loss import Labels
 

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lstm_ray.kernels.function import Floats
+from lstm_ray.arrays import Floats
 
 _REMEMBERED = 10  # steps
 _MOST_STEPS = 1000

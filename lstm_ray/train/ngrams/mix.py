@@ -14,10 +14,9 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
+from lstm_ray.arrays import Doubles
 from lstm_ray.model.weights import Mix
 from lstm_ray.train.step.loss import Labels
-
-Doubles = npt.NDArray[np.float64]
 
 _MIXES = 21  # number of mixes that are tried, from the n-grams alone to the best mix
 _MOST_STEPS = 100

@@ -15,14 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from lstm_ray.arrays import Doubles, Floats
 from lstm_ray.collective.protocol import Collective, SparseRows
 from lstm_ray.kernels.emitter import Target
-from lstm_ray.kernels.function import Floats
 from lstm_ray.kernels.products import gathered_sums
 from lstm_ray.runtime.threads import Threads
 from lstm_ray.text.ngrams import Bags
 from lstm_ray.train.ngrams.lbfgs import Point, minimise
-from lstm_ray.train.ngrams.mix import Doubles
 from lstm_ray.train.step.loss import Labels
 
 _SHARES = 8  # calls of each thread, so that none waits long for another

@@ -16,10 +16,10 @@ from dataclasses import astuple, dataclass
 import numpy as np
 import numpy.typing as npt
 
+from lstm_ray.arrays import Doubles, Floats
 from lstm_ray.collective.protocol import Collective
 from lstm_ray.config import TrainConfig
 from lstm_ray.evaluate.counts import LOG_LOSS_EPSILON, BinaryCounts
-from lstm_ray.kernels.function import Floats
 from lstm_ray.model.weights import Mix
 from lstm_ray.runtime.threads import Threads
 from lstm_ray.text.ngrams import Bags, bags
@@ -28,7 +28,7 @@ from lstm_ray.text.subwords import subwords
 from lstm_ray.text.vocabulary import FIRST_WORD_ID, Vocabulary
 from lstm_ray.train.data.corpus import Corpus, Prepared
 from lstm_ray.train.ngrams.fit import NgramPart, fit
-from lstm_ray.train.ngrams.mix import Doubles, fit_mix, lstm_share
+from lstm_ray.train.ngrams.mix import fit_mix, lstm_share
 from lstm_ray.train.ngrams.rows import Words
 from lstm_ray.train.step.loss import class_weights
 

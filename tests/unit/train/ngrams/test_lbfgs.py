@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from lstm_ray.kernels.function import Floats
+from lstm_ray.arrays import Floats
 from lstm_ray.train.ngrams.lbfgs import Evaluate, Point, minimise
 
 
