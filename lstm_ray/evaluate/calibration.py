@@ -19,7 +19,7 @@ import numpy as np
 
 from lstm_ray import storage
 from lstm_ray.config import CalibrateConfig, EvaluateConfig, LabelSettings, RowSettings
-from lstm_ray.errors import InputError, OutputError
+from lstm_ray.errors import InputError
 from lstm_ray.evaluate.counts import LOG_LOSS_EPSILON, BinaryCounts, bin_ends, bin_starts
 from lstm_ray.evaluate.evaluation import add_up, check_unseen, evaluate_here, labelled_shards
 from lstm_ray.evaluate.thresholds import choose_threshold
@@ -79,9 +79,7 @@ def calibrate(config: CalibrateConfig, progress: Progress) -> Calibration:
         InputError: The rows cannot be used, or determine no temperature, or no threshold reaches the target.
         OutputError: The output directory is not empty, or cannot be written.
     """
-    storage.check_writable(config.output)
-    if storage.list_names(config.output):
-        raise OutputError(f"{config.output}: not empty: choose another --output")
+    storage.check_empty(config.output)
     shards = labelled_shards(config, progress)
     bundle = read_bundle(config.model)
     if note := bundle.note():

@@ -175,9 +175,7 @@ def evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
 def _check_outputs(config: EvaluateConfig) -> None:
     """Raises OutputError or ConfigError if the results cannot be written, or would be among the inputs."""
     if config.output is not None:
-        storage.check_writable(config.output)
-        if storage.list_names(config.output):
-            raise OutputError(f"{config.output}: not empty: choose another --output")
+        storage.check_empty(config.output)
     if config.predictions is not None:
         check_parquet_name(config.predictions)
         if storage.exists(config.predictions):

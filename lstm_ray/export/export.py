@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from lstm_ray import storage
 from lstm_ray.config import TextSettings
-from lstm_ray.errors import ConfigError, OutputError
+from lstm_ray.errors import ConfigError
 from lstm_ray.model.architectures import INPUT_NAME, OUTPUT_NAME
 from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.runtime.stderr import held_back
@@ -67,9 +67,7 @@ def export(model: str, kind: str, output: str) -> Exported:
     if kind not in _FORMATS:
         raise ConfigError(f"--format is {kind!r}: should be {' or '.join(_FORMATS)}")
     name, export_network, output_name = _FORMATS[kind]
-    storage.check_writable(output)
-    if storage.list_names(output):
-        raise OutputError(f"{output}: not empty: choose another --output")
+    storage.check_empty(output)
     bundle = read_bundle(model)
     files = dict(export_network(bundle))
     description = {"format": kind, "model": name, **_describe(bundle, output_name)}

@@ -11,6 +11,7 @@ formats.py        what a file is that is not Parquet
 """
 
 from lstm_ray.storage.directories import replace_directory as replace_directory
+from lstm_ray.storage.files import check_empty as check_empty
 from lstm_ray.storage.files import check_writable as check_writable
 from lstm_ray.storage.files import delete as delete
 from lstm_ray.storage.files import delete_matching as delete_matching

@@ -213,6 +213,13 @@ def check_writable(directory: str) -> None:
         raise OutputError(f"{directory}: cannot be written: no permission in {existing}")
 
 
+def check_empty(directory: str) -> None:
+    """Raises OutputError unless a directory is empty or missing, and can be written to."""
+    check_writable(directory)
+    if list_names(directory):
+        raise OutputError(f"{directory}: not empty: choose another --output")
+
+
 @contextmanager
 def locked(directory: str, name: str) -> Iterator[None]:
     """Locks a local directory against other processes that use the same lock, which ends with the process.
