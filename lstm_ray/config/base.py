@@ -314,11 +314,3 @@ def limits_of(field: str, count: str) -> tuple[int, int]:
     if int(least) > int(most or least):
         raise ValueError(f"`{field}` {count!r}: the first number is the least, the second the most")
     return int(least), int(most or least)
-
-
-def band_of(field: str, band: str) -> tuple[float, float]:
-    """Returns both probabilities of LOW:HIGH."""
-    low, high = map(float, band.split(":"))
-    if low >= high:
-        raise ValueError(f"`{field}` {band!r}: the first probability is the least, the second the greatest")
-    return low, high

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, model_validator
 
-from lstm_ray.config.base import BAND, FILES, Settings, band_of, fixed, free, setting
+from lstm_ray.config.base import BAND, FILES, Settings, fixed, free, setting
 from lstm_ray.runtime.addresses import refuse_password
 
 Precision = Literal["float32", "bf16", "int8"]
@@ -182,7 +182,12 @@ class DecisionSettings(Threshold):
     @property
     def decision(self) -> tuple[float | None, tuple[float, float] | None]:
         """Returns the threshold, and the lowest and highest probability that is unsure; None if not given."""
-        return self.threshold, None if self.unsure is None else band_of("unsure", self.unsure)
+        if self.unsure is None:
+            return self.threshold, None
+        low, high = map(float, self.unsure.split(":"))
+        if low >= high:
+            raise ValueError(f"`unsure` {self.unsure!r}: the first probability is the least, the second the greatest")
+        return self.threshold, (low, high)
 
     @model_validator(mode="after")
     def _has_a_band(self) -> DecisionSettings:

@@ -138,7 +138,7 @@ def _value_axis(frame: Frame, ticks: Sequence[float], form: str) -> Iterator[Mar
     """Yields a line across the plot area and a number for each tick; as a percentage if the values' format is one."""
     for tick in ticks:
         shown = f"{100 * tick:.6g}%" if form.endswith("%") else f"{tick:,.6g}"
-        yield frame.horizontal(frame.y(tick), "rule")
+        yield frame.horizontal(frame.y(tick))
         yield Label(frame.left - 8, frame.y(tick) + 4, shown, "soft", "end")
 
 
@@ -330,7 +330,7 @@ def _square_frame() -> Frame:
 def _square_axes(frame: Frame, x_title: str, y_title: str, is_diagonal: bool = True) -> Iterator[Mark]:
     for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
         x, y = frame.x(tick), frame.y(tick)
-        yield frame.horizontal(y, "rule")
+        yield frame.horizontal(y)
         yield frame.vertical(x, "rule")
         yield Label(x, frame.bottom + 16, f"{tick:.0%}", "soft", "middle")
         yield Label(frame.left - 6, y + 4, f"{tick:.0%}", "soft", "end")

@@ -110,9 +110,9 @@ class Frame:
         """Returns the positions of pairs of values."""
         return [(self.x(x), self.y(y)) for x, y in zip(xs, ys, strict=True)]
 
-    def horizontal(self, y: float, colour: str) -> Line:
+    def horizontal(self, y: float) -> Line:
         """Returns a thin line across the plot area at position y."""
-        return Line([(self.left, y), (self.right, y)], colour)
+        return Line([(self.left, y), (self.right, y)], "rule")
 
     def vertical(self, x: float, colour: str, dash: tuple[float, ...] = ()) -> Line:
         """Returns a thin line from the top to the bottom of the plot area at position x."""

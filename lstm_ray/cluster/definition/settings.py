@@ -286,13 +286,9 @@ class ClusterConfig(Settings):
                 )
         if len({host.lower() for host in hosts}) < len(hosts):
             raise ValueError("--hosts names a machine twice")
-        if self.worker_limits[1] > len(hosts) - 1:
-            raise ValueError(f"--workers {self.workers}: there {_are(len(hosts) - 1)} beside the head")
+        if self.worker_limits[1] > (rest := len(hosts) - 1):
+            raise ValueError(f"--workers {self.workers}: there {are(rest)} {counted(rest, 'host')} beside the head")
         return self
-
-
-def _are(hosts: int) -> str:
-    return f"{are(hosts)} {counted(hosts, 'host')}"
 
 
 PROVIDERS: tuple[str, ...] = get_args(Provider)
