@@ -20,10 +20,24 @@ from lstm_ray.train.loop.state import State
 from lstm_ray.train.results import Outcome
 
 
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Gives what is printed on stderr."""
+    lines: list[str] = []
+    monkeypatch.setattr(console, "warn", lines.append)
+    return lines
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Gives the rows of the tables that are printed."""
+    table: dict[str, str] = {}
+    monkeypatch.setattr(console, "show_table", lambda _, rows: table.update(rows))
+    return table
+
+
 @pytest.mark.parametrize("column", ["text", "the review"])
-def test_the_next_commands_can_be_pasted(monkeypatch: pytest.MonkeyPatch, column: str) -> None:
-    shown: dict[str, str] = {}
-    monkeypatch.setattr(console, "show_table", lambda _, rows: shown.update(rows))
+def test_the_next_commands_can_be_pasted(shown: dict[str, str], column: str) -> None:
     state = State(epoch=1, best_epoch=1, metrics={})
     show_outcome(Outcome(state, TrainConfig(output="/a run", epochs=1, text_column=column), 90, 0, 0, 0))
     assert shown["try it"] == "lstm-ray predict --model '/a run/model' 'Not bad at all'"
@@ -32,9 +46,7 @@ def test_the_next_commands_can_be_pasted(monkeypatch: pytest.MonkeyPatch, column
     assert shown["then"] == f"lstm-ray score REVIEWS.parquet --model '/a run/model' --output SCORED{columns}"
 
 
-def test_a_model_that_started_from_another_is_compared_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown: dict[str, str] = {}
-    monkeypatch.setattr(console, "show_table", lambda _, rows: shown.update(rows))
+def test_a_model_that_started_from_another_is_compared_with_it(shown: dict[str, str]) -> None:
     state = State(epoch=1, best_epoch=1, metrics={})
     labels = {"positive_labels": ("4", "5"), "negative_labels": ("1",)}
     config = TrainConfig(output="new", epochs=1, from_="old/model", **labels)  # type: ignore[arg-type]
@@ -46,10 +58,8 @@ def test_a_model_that_started_from_another_is_compared_with_it(monkeypatch: pyte
 
 @pytest.mark.parametrize(("goal", "is_better"), [({}, True), ({"target_precision": 0.95}, False)], ids=str)
 def test_a_threshold_that_costs_accuracy_on_purpose_makes_no_model_worse(
-    monkeypatch: pytest.MonkeyPatch, goal: dict[str, float], is_better: bool
+    said: list[str], goal: dict[str, float], is_better: bool
 ) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(console, "warn", said.append)
     labels = np.array([1, 1, 0, 0], np.int8)
     before = BinaryCounts.from_scores(labels, np.array([0.6, 0.6, 0.4, 0.4], np.float32)).metrics()
     now = BinaryCounts.from_scores(labels, np.array([0.9, 0.8, 0.1, 0.1], np.float32), threshold=0.85).metrics()
@@ -59,11 +69,7 @@ def test_a_threshold_that_costs_accuracy_on_purpose_makes_no_model_worse(
 
 
 @pytest.mark.parametrize(("wrong", "remedy"), [(1, "standard error, so the next command decides"), (9, "or more rows")])
-def test_a_difference_that_may_be_chance_asks_for_no_other_settings(
-    monkeypatch: pytest.MonkeyPatch, wrong: int, remedy: str
-) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(console, "warn", said.append)
+def test_a_difference_that_may_be_chance_asks_for_no_other_settings(said: list[str], wrong: int, remedy: str) -> None:
     labels = np.array([1, 0] * 10, np.int8)
     scores = np.array([0.6, 0.4] * 10, np.float32)
     scores[0] = 0.1  # so that the error of accuracy is not 0
@@ -93,12 +99,9 @@ def test_a_complete_run_names_what_continues_it(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_the_summary_has_the_error_of_accuracy_the_base_rate_the_groups_and_a_doubt(
-    monkeypatch: pytest.MonkeyPatch,
+    said: list[str],
+    shown: dict[str, str],
 ) -> None:
-    said: list[str] = []
-    shown: dict[str, str] = {}
-    monkeypatch.setattr(console, "warn", said.append)
-    monkeypatch.setattr(console, "show_table", lambda _, rows: shown.update(rows))
     labels = np.array([1, 1, 1, 0, 0])
     counts = BinaryCounts.from_scores(labels, np.array([0.9, 0.9, 0.1, 0.1, 0.1], np.float32))
     state = State(epoch=1, best_epoch=1, metrics=counts.metrics())
@@ -111,9 +114,7 @@ def test_the_summary_has_the_error_of_accuracy_the_base_rate_the_groups_and_a_do
     assert "0.8000 ± 0.1789 is not two standard errors above 0.6000" in note
 
 
-def test_an_epoch_shows_the_error_of_its_accuracy(monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(console, "warn", said.append)
+def test_an_epoch_shows_the_error_of_its_accuracy(said: list[str]) -> None:
     row = {"epoch": 2, "loss": 0.5, "accuracy": 0.75, "seconds": 1.0, "rows_per_s": 90.0, "validation_loss": 0.6}
     measured = {"validation_accuracy": 0.8, "validation_accuracy_standard_error": 0.04, "validation_auc": 0.9}
     with bars.progress("") as progress:
@@ -132,12 +133,8 @@ def test_an_epoch_shows_the_error_of_its_accuracy(monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_a_model_that_knows_one_class_only_is_pointed_out(
-    monkeypatch: pytest.MonkeyPatch, true_positives: int, false_positives: int, note: str | None
+    said: list[str], shown: dict[str, str], true_positives: int, false_positives: int, note: str | None
 ) -> None:
-    said: list[str] = []
-    shown: dict[str, str] = {}
-    monkeypatch.setattr(console, "warn", said.append)
-    monkeypatch.setattr(console, "show_table", lambda _, rows: shown.update(rows))
     metrics: dict[str, Any] = {
         "rows": 10,
         "accuracy": 0.6,
@@ -152,12 +149,8 @@ def test_a_model_that_knows_one_class_only_is_pointed_out(
     assert shown["rows with other labels"] == "7 left out"
 
 
-def test_notes_are_on_the_model_at_its_chosen_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notes_are_on_the_model_at_its_chosen_threshold(said: list[str], shown: dict[str, str]) -> None:
     """At 0.5 this model calls every row negative; at the threshold that is chosen for F1 it is always right."""
-    said: list[str] = []
-    shown: dict[str, str] = {}
-    monkeypatch.setattr(console, "warn", said.append)
-    monkeypatch.setattr(console, "show_table", lambda title, rows: shown.update(rows))
     scores = np.where(np.arange(200) % 2, 0.4, 0.2).astype(np.float32)
     counts = BinaryCounts.from_scores((np.arange(200) % 2).astype(np.int8), scores, threshold=0.5)
     state = State(epoch=1, best_epoch=1, metrics=counts.metrics())
@@ -170,11 +163,7 @@ def test_notes_are_on_the_model_at_its_chosen_threshold(monkeypatch: pytest.Monk
     assert (shown["validation accuracy"], shown["threshold"]) == ("1.0000 ± 0.0000", reached)
 
 
-def test_a_network_that_loses_to_the_ngrams_is_told_what_to_try(monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-    shown: dict[str, str] = {}
-    monkeypatch.setattr(console, "warn", said.append)
-    monkeypatch.setattr(console, "show_table", lambda _, rows: shown.update(rows))
+def test_a_network_that_loses_to_the_ngrams_is_told_what_to_try(said: list[str], shown: dict[str, str]) -> None:
     metrics = {"rows": 10, "accuracy": 0.8, "auc": 0.9, "true_positives": 5, "false_positives": 1}
     row = {
         "validation_accuracy": 0.8,
