@@ -115,7 +115,7 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: py
         lstm_ray.train(TABLE, output="o")
 
 
-def test_tables_are_taken_where_this_process_reads_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_tables_are_taken_where_this_process_reads_them(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[pa.Table] = []
 
     def see(config: Any, progress: Any) -> None:

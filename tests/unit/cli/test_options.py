@@ -198,5 +198,5 @@ def test_config_schema_describes_every_setting(command: str, kind: type[Settings
         assert schema["properties"][name]["description"] == field.description
 
 
-def test_version(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_version() -> None:
     assert invoke("--version").startswith("lstm-ray ")

@@ -94,7 +94,7 @@ def test_a_failure_of_ray_is_reported(tmp_path: Path, capfd: pytest.CaptureFixtu
     assert "no_such_provider" in captured.err
 
 
-def test_ctrl_c_waits_for_ray_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_waits_for_ray_to_end(tmp_path: Path) -> None:
     script = tmp_path / "ray"  # instead of Python: notes that it was interrupted, and takes a second to end
     script.write_text(
         f"#!/bin/sh\ntrap 'sleep 1; echo ended > {tmp_path}/told; exit 1' INT\ntouch {tmp_path}/begun\n"

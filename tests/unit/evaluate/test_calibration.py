@@ -227,9 +227,7 @@ def test_code_that_has_changed_since_training_is_told(
     assert "note: net.py: changed since it was trained" in said
 
 
-def test_what_does_not_become_better_is_told(
-    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_does_not_become_better_is_told(tmp_path: Path, tiny_bundle: Path) -> None:
     told: list[Event] = []
     reviews = labelled(tmp_path, tiny_bundle)
     lstm_ray.calibrate(reviews, model=tiny_bundle, output=tmp_path / "first", progress=told.append)

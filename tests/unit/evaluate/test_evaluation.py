@@ -167,9 +167,7 @@ def test_damaged_hashes_are_an_error_of_the_bundle(tmp_path: Path, tiny_bundle: 
     assert measured(tmp_path, model, [0, 1])[0].rows_seen is None
 
 
-def test_the_output_is_checked_before_anything_is_scored(
-    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_output_is_checked_before_anything_is_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: str, mode: int) -> bool:
         return not path.endswith("closed")
 

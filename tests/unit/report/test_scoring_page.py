@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -98,7 +97,7 @@ def test_a_run_that_had_nothing_to_do_shows_no_speed(kept: bool) -> None:
     assert ("rows/s" in page(profile(50), None, parts_kept=2 if kept else 1)) is not kept
 
 
-def test_the_page_loads_nothing(tmp_path: Path) -> None:
+def test_the_page_loads_nothing() -> None:
     html = page(profile(50), None)
     assert "default-src 'none'" in html
     assert "http" not in html.split("</title>")[1].replace("http-equiv", "")

@@ -204,9 +204,7 @@ def test_a_ray_started_here_asks_for_a_token_that_its_owner_alone_can_read(
     assert not token.exists() or token.stat().st_mode & 0o777 == 0o600
 
 
-def test_the_address_for_auto_is_that_of_the_environment_or_of_the_last_start(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_address_for_auto_is_that_of_the_environment_or_of_the_last_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "head:6379")
     assert ray_internals.address_of_auto() == "head:6379"
     monkeypatch.delenv("RAY_ADDRESS")

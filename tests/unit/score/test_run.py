@@ -426,7 +426,7 @@ def test_the_same_input_twice_is_scored_once_and_told(place: Path, tiny_bundle: 
 
 
 def test_another_model_is_named_and_wants_overwrite(
-    run: Run, make_bundle: Callable[..., Path], place: Path, tiny_bundle: Path
+    run: Run, make_bundle: Callable[..., Path], tiny_bundle: Path
 ) -> None:
     first = run()
     other = str(make_bundle(seed=1))
@@ -775,7 +775,7 @@ def test_a_band_without_the_threshold_is_refused_before_anything_is_written(run:
     assert not (place / "out").exists()
 
 
-def test_settings_of_later_versions_leave_the_fingerprint_of_earlier_ones(run: Run) -> None:
+def test_settings_of_later_versions_leave_the_fingerprint_of_earlier_ones() -> None:
     values = ScoreConfig().fingerprint_values()
     assert not {"threshold", "unsure", "precision"} & values.keys()
     assert ScoreConfig(threshold=0.5).fingerprint_values() == {**values, "threshold": 0.5}

@@ -167,7 +167,7 @@ def iceberg(tmp_path: Path) -> Any:
 
 
 @needs_iceberg
-def test_of_an_iceberg_table_the_state_that_is_named_is_read(iceberg: Any, tmp_path: Path) -> None:
+def test_of_an_iceberg_table_the_state_that_is_named_is_read(iceberg: Any) -> None:
     state = iceberg.metadata_location.removeprefix("file://")
     table = Path(state).parents[1]
     assert len(list(table.rglob("*.parquet"))) == 2

@@ -152,7 +152,7 @@ def test_both_engines_begin_with_the_weights_before_they_were_mixed(files: Path,
         np.testing.assert_allclose(now, then, rtol=1e-4, atol=1e-6)
 
 
-def test_an_output_that_is_not_known_starts_with_random_weights(files: Path, model: Bundle) -> None:
+def test_an_output_that_is_not_known_starts_with_random_weights(model: Bundle) -> None:
     assert model.mix is not None
     for mix in (None, replace(model.mix, lstm=0.0)):
         weights, has_output = first_weights(replace(model, mix=mix))

@@ -88,7 +88,7 @@ def test_trials_are_ranked_by_the_metric_of_best_by_then_by_loss_then_by_number(
     assert best_of(found).number == order[0]
 
 
-def test_a_mark_is_written_beside_the_run_also_for_a_uri_with_options(config: TuneConfig, tmp_path: Path) -> None:
+def test_a_mark_is_written_beside_the_run_also_for_a_uri_with_options(tmp_path: Path) -> None:
     output = f"file://{tmp_path}/trials/0001?region=here"
     mark(output, STOPPED)
     assert [path.name for path in (tmp_path / "trials").iterdir()] == ["0001.trial.json"]

@@ -648,9 +648,7 @@ def names_in(node: ast.AST) -> list[str]:
 
 
 @pytest.mark.parametrize("more", ['{"a": 2}', '{"b": 2}'])
-def test_a_file_that_grows_between_the_passes_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str
-) -> None:
+def test_a_file_that_grows_between_the_passes_is_refused(tmp_path: Path, more: str) -> None:
     path = tmp_path / "grows.jsonl"
     path.write_text('{"a": 1}\n', encoding="utf-8")
 
