@@ -142,10 +142,6 @@ def progress(if_interrupted: str) -> Iterator[Progress]:
             for shown in bars.values():
                 shown.close()
     except KeyboardInterrupt as interrupt:
-        _say_interrupted(interrupt, position, if_interrupted)
+        if message := str(interrupt) or (if_interrupted and f"interrupted{position}: {if_interrupted}"):
+            console.warn(message)
         raise
-
-
-def _say_interrupted(interrupt: KeyboardInterrupt, position: str, consequence: str) -> None:
-    if message := str(interrupt) or (consequence and f"interrupted{position}: {consequence}"):
-        console.warn(message)

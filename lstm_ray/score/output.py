@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -27,7 +26,7 @@ from lstm_ray import storage
 from lstm_ray.config import OLDER_ENGINES, ScoreConfig, describe_changes, meaning_of, read_yaml, split_list, to_yaml
 from lstm_ray.errors import LstmRayError, OutputError
 from lstm_ray.progress import Progress
-from lstm_ray.score.parts import FileCounts, Tally, read_part, sync_parts
+from lstm_ray.score.parts import FileCounts, Tally, at_once, read_part, sync_parts
 from lstm_ray.score.plan import SCORES_VERSION, BadFile, Plan, is_part_name
 from lstm_ray.wording import as_call, counted
 
@@ -35,7 +34,6 @@ _LOCK, _PLAN, _SETTINGS = "_plan/lock", "_plan/plan.json", "_plan/config.yaml"
 _NEXT = "_next"
 MOST_FILES = 20  # as many as a person compares
 _MOST_NAMED = 2  # input files in a message
-_THREADS = 16  # that move parts: on an object store each waits for its answer
 
 
 @dataclass(frozen=True)
@@ -232,9 +230,7 @@ def finish_replacing(output: str) -> None:
         for name, content in plan.items():
             storage.write_bytes(storage.join(output, name), content)
     names = [name for name in storage.list_names(new) if _is_result(name) and name != "_SUCCESS"]
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for _ in pool.map(lambda name: storage.move(storage.join(new, name), storage.join(output, name)), names):
-            pass
+    at_once(lambda name: storage.move(storage.join(new, name), storage.join(output, name)), names)
     storage.sync(output)
     storage.move(storage.join(new, "_SUCCESS"), storage.join(output, "_SUCCESS"))
     _delete_scores(new)
@@ -252,10 +248,8 @@ def _delete_scores(directory: str) -> None:
 def _delete_results(directory: str) -> None:
     """Deletes the files that a run writes beside its plan."""
     storage.delete(storage.join(directory, "_SUCCESS"))  # first: from now on the scores are not complete
-    paths = [storage.join(directory, name) for name in filter(_is_result, storage.list_names(directory))]
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for _ in pool.map(lambda path: storage.delete(path, tree=False), paths):
-            pass
+    names = filter(_is_result, storage.list_names(directory))
+    at_once(lambda name: storage.delete(storage.join(directory, name), tree=False), names)
 
 
 def _has_results(output: str) -> bool:

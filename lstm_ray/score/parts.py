@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ from lstm_ray.score.scorer import SENTIMENTS, UNSURE, Scored
 from lstm_ray.wording import reason
 
 _FOOTER_KEY = b"lstm_ray"
-_THREADS = 16  # reading a footer and syncing a file is waiting
+_THREADS = 16  # that wait for a disk, or an object store
 
 
 @dataclass(frozen=True)
@@ -189,8 +189,13 @@ def sync_parts(names: Iterable[str], output: str) -> None:
         OutputError: The disk failed, or has no room.
     """
     try:
-        with ThreadPoolExecutor(_THREADS) as pool:
-            for _ in pool.map(storage.sync, [*(storage.join(output, name) for name in names), output]):
-                pass
+        at_once(storage.sync, [*(storage.join(output, name) for name in names), output])
     except OSError as error:
         raise OutputError(f"{output}: cannot be written: {reason(error)}") from error
+
+
+def at_once(work: Callable[[str], None], names: Iterable[str]) -> None:
+    """Calls a function that waits for a disk or an object store with each name, on threads."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for _ in pool.map(work, names):
+            pass

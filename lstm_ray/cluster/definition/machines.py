@@ -22,7 +22,7 @@ WORKERS: dict[str, dict[int, str]] = {
 }
 
 
-def worker_machine(provider: str, gpus: int, named: str | None = None) -> str:
+def worker_machine(provider: str, gpus: int, named: str | None) -> str:
     """Returns the machine type of a worker with `gpus` GPUs: `named`, or a default.
 
     Raises:
