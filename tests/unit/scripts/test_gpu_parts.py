@@ -18,16 +18,10 @@ import pytest
 from lstm_ray.config import TrainConfig, resolve
 from lstm_ray.train.best import DataFacts, choices
 
-ROOT = Path(__file__).parents[3]
-
 
 @pytest.fixture(scope="module")
 def parts() -> Any:
-    sys.path.insert(0, str(ROOT))
-    try:
-        return importlib.import_module("benchmarks.gpu_parts")
-    finally:
-        sys.path.remove(str(ROOT))
+    return importlib.import_module("benchmarks.gpu_parts")
 
 
 def small(parts: Any, **changes: Any) -> Any:

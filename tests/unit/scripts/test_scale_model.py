@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parents[3]
-
-sys.path.insert(0, str(ROOT))
-try:
-    from benchmarks import scale_model
-    from benchmarks.scale_model import Cluster, Costs, Outcome, Rules, Simulation, Store, Work
-finally:
-    sys.path.remove(str(ROOT))
+from benchmarks import scale_model
+from benchmarks.scale_model import Cluster, Costs, Outcome, Rules, Simulation, Store, Work
 
 FREE = Costs(1, 0, 0, 0, 0, 0, 0, 0, 0)  # a core scores a row a second, nothing else takes time
 CALM = Cluster(1, 1, speed_sigma=0, slow_share=0, hours_between_losses=0)

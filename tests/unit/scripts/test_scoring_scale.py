@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,16 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 from cores import CoreLimit
 
-ROOT = Path(__file__).parents[3]
-
 
 @pytest.fixture(scope="module")
 def scale() -> Any:
-    sys.path.insert(0, str(ROOT))
-    try:
-        from benchmarks import scoring_scale
-    finally:
-        sys.path.remove(str(ROOT))
+    from benchmarks import scoring_scale
+
     return scoring_scale
 
 

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
 def modules() -> Any:
-    sys.path.insert(0, str(ROOT))
-    try:
-        from benchmarks import gpu_parts, torch_lstm
-    finally:
-        sys.path.remove(str(ROOT))
+    from benchmarks import gpu_parts, torch_lstm
+
     return gpu_parts, torch_lstm
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,16 +11,11 @@ from lstm_ray.config import TrainConfig
 from lstm_ray.text.sequences import Sequences
 from lstm_ray.train.data.corpus import Corpus
 
-ROOT = Path(__file__).parents[3]
-
 
 @pytest.fixture(scope="module")
 def training() -> Any:
-    sys.path.insert(0, str(ROOT))
-    try:
-        from benchmarks import training
-    finally:
-        sys.path.remove(str(ROOT))
+    from benchmarks import training
+
     return training
 
 
