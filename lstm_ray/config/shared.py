@@ -53,7 +53,7 @@ class RowSettings(ColumnSettings):
 
     max_rows: int | None = fixed(
         None,
-        "Use only this many rows, for a quick try: score takes the first, other commands sample the whole input.",
+        "Use only this many rows, for a quick try: a sample of the whole input, but with score the first rows.",
         panel=FILES,
         ge=1,
         fingerprint="value",
@@ -147,7 +147,7 @@ class PrecisionSettings(Settings):
 
     precision: Precision = setting(
         "float32",
-        "Numbers of the native engine: bf16 and int8 are faster, and differ a little; the processor must have them.",
+        "Number format of the native engine: bf16 and int8 are faster, and less exact; the processor must support it.",
         panel="Compute",
         fingerprint="value if changed",
     )
@@ -158,7 +158,7 @@ class Threshold(Settings):
 
     threshold: float | None = fixed(
         None,
-        "Probability above which a review counts as positive; by default the model's, or 0.5 in training.",
+        "Probability above which a review counts as positive; by default 0.5 in training, then that of the model.",
         panel="Threshold",
         gt=0,
         lt=1,

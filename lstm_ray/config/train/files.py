@@ -58,8 +58,8 @@ class RunSettings(Settings):
     )
     from_: str | None = fixed(
         None,
-        "Model bundle to start from: with its weights, words and settings, unless others are given; the network and "
-        "how it reads a text stay the same.",
+        "Model bundle to start from, with its weights, words and settings; other options may change how it is "
+        "trained, but not the network or how it reads a text.",
         panel=FILES,
         metavar="DIR",
         path="input",
