@@ -37,7 +37,7 @@ class ScoreConfig(RaySettings, PrecisionSettings, DecisionSettings, RowSettings,
     )
     overwrite: bool = setting(
         False,
-        "Replace scores in --output of other inputs, settings or models; to resume a run, leave this out.",
+        "Replace scores in --output that come from other inputs, settings or models; not needed to resume a run.",
         panel=FILES,
         flag=True,
         fingerprint="nothing",

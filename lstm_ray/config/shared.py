@@ -100,7 +100,7 @@ class LabelSettings(Settings):
     )
     positive_labels: LabelList = fixed(
         (),
-        'Labels that mean positive, separated by commas, such as 4,5 or "so, so",fine; rows with others are left out.',
+        'Labels that mean positive, separated by commas, such as 4,5 or "so, so",fine; other rows are left out.',
         panel=FILES,
         metavar="LABEL,...",
     )
@@ -194,11 +194,11 @@ class ThresholdSettings(Threshold):
     """How the threshold is chosen: `train`, `evaluate` and `calibrate`."""
 
     maximize: Literal["accuracy", "balanced_accuracy", "f1"] | None = fixed(
-        None, "Choose the threshold with the highest value of this on the labelled rows.", panel="Threshold"
+        None, "Choose the threshold that maximizes this metric on the labelled rows.", panel="Threshold"
     )
     target_precision: float | None = fixed(
         None,
-        "Choose the threshold that has at least this precision, and then the highest recall.",
+        "Choose the threshold with the highest recall among those with at least this precision.",
         panel="Threshold",
         metavar="SHARE",
         gt=0,
@@ -206,7 +206,7 @@ class ThresholdSettings(Threshold):
     )
     target_recall: float | None = fixed(
         None,
-        "Choose the threshold that has at least this recall, and then the highest precision.",
+        "Choose the threshold with the highest precision among those with at least this recall.",
         panel="Threshold",
         metavar="SHARE",
         gt=0,

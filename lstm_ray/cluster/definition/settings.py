@@ -63,7 +63,7 @@ class ClusterConfig(Settings):
     namespace: str = setting("default", "Kubernetes namespace.", panel="Cluster", metavar="NAME", only_for=("kuberay",))
     hosts: str | None = setting(
         None,
-        "Addresses of your machines, separated by commas, as they reach each other; the first is the head.",
+        "Addresses of your machines, separated by commas, by which they reach each other; the first is the head.",
         panel="Cluster",
         metavar="A,B,C",
         only_for=("onprem",),

@@ -75,7 +75,7 @@ class RunSettings(Settings):
     )
     fresh: bool = free(
         False,
-        "Delete the run that --output holds and start over; without it the same settings resume, others are refused.",
+        "Delete the run in --output and start over; without this, the same settings resume it and others are refused.",
         panel=FILES,
         flag=True,
     )

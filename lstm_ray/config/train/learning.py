@@ -143,8 +143,8 @@ class LearningSettings(Settings):
     )
     engine: Literal["auto", "native", "keras"] = setting(
         "auto",
-        "What computes the steps: Keras, or the native engine (float32 on CPUs), 2 to 8 times as fast; auto takes it "
-        "where it can.",
+        "What computes the steps: Keras, or the native engine (float32 on CPUs), 2 to 8 times as fast; auto takes the "
+        "native one where it can.",
         panel="Training",
         may_change=("train",),
         searchable=True,

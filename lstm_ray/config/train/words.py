@@ -10,7 +10,7 @@ class WordSettings(Settings):
 
     vocabulary: str | None = learned(
         None,
-        "Vocabulary to use instead of counting words: a bundle's vocabulary.parquet, or a JSON object word: rank.",
+        "Vocabulary to use instead of counting words: a bundle's vocabulary.parquet, or JSON from words to ranks.",
         panel="Text",
         metavar="FILE",
         path="input",
