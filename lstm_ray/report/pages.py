@@ -176,7 +176,7 @@ def evaluation_report(
         mistakes: Wrong predictions to show, in this order.
         groups: Results of groups of rows.
         comparison: The comparison with another model, if there is one.
-        chosen: Counts at the threshold chosen by a goal such as --target-precision; None without a goal.
+        chosen: Counts at the threshold that was chosen for the target, if there is one.
     """
     metrics = counts.metrics()
     sentences = [_describe_evaluation(counts), *_describe_choice(chosen), *_describe_comparison(comparison)]
