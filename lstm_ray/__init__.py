@@ -44,7 +44,7 @@ _LATER = {
         "lstm_ray.config",
     ),
 }
-"""Classes by the modules that define them, which are loaded on first use."""
+"""Modules that define the classes of this package; they are imported on first use."""
 
 
 _INSTEAD = {
@@ -60,7 +60,7 @@ _INSTEAD = {
     "jobs": "the command lstm-ray jobs",
     "cluster": "the command lstm-ray cluster",
 }
-"""What to use instead of names that are no functions here: methods of a model, and commands."""
+"""What to use instead of names that this package does not have: methods of a model, and commands."""
 
 
 def __getattr__(name: str) -> Any:

@@ -33,7 +33,11 @@ def render(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="Write it to this file.", rich_help_panel="Input and output"
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="File to write the definition to, instead of printing it.",
+            rich_help_panel="Input and output",
         ),
     ] = None,
     overwrite: Annotated[
@@ -63,7 +67,7 @@ def validate(
         typer.Option(
             "--crds",
             metavar="DIR",
-            help="Directory of KubeRay's CRDs; by default LSTM_RAY_CRDS, or else kubectl provides them.",
+            help="Directory of KubeRay's CRDs; by default $LSTM_RAY_CRDS, or those of kubectl's cluster.",
         ),
     ] = None,
     server: Annotated[

@@ -29,7 +29,9 @@ def doctor(
     ] = None,
     config: Annotated[
         str | None,
-        typer.Option("--config", metavar="FILE", help="Check the same for the network or bundle of a job file."),
+        typer.Option(
+            "--config", metavar="FILE", help="Check whether cuDNN can run the network or bundle of this job file."
+        ),
     ] = None,
 ) -> None:
     """Examine this machine or a cluster, and report what would make a run fail.

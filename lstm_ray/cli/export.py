@@ -12,7 +12,8 @@ from lstm_ray.cli import console
 
 def export(
     model: Annotated[
-        str, typer.Option("--model", metavar="DIR", help="Model bundle, as train writes to OUTPUT/model.")
+        str,
+        typer.Option("--model", metavar="DIR", help="Directory of the model bundle, such as OUTPUT/model of train."),
     ],
     kind: Annotated[
         str, typer.Option("--format", metavar="onnx|savedmodel", help="ONNX, or SavedModel for TensorFlow Serving.")

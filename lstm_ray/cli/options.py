@@ -39,7 +39,7 @@ JobFile = Annotated[
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results, warnings and errors only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print progress as lines, one a second.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show where an error came from.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 _OF_ALL = {"quiet": Quiet, "verbose": Verbose, "debug": Debug}
 """Options of every command; they may also stand before the command."""
 

@@ -49,8 +49,8 @@ def predict(
         bool,
         typer.Option(
             "--explain",
-            help="Show which words decide, coloured on a terminal: how much the log odds of positive fall without each "
-            "word. Each text is scored once more for each of its words.",
+            help="Show how much each word weighs: how far the log odds of positive fall without it. Slow: a text is "
+            "scored again without each of its distinct words.",
         ),
     ] = False,
 ) -> None:

@@ -67,10 +67,10 @@ def show_manifest(manifest: Manifest, prefix: str) -> None:
     else:
         rows.append(("nothing to do", "all parts were already done"))
     moved = [
-        f"{in_words(name)}: {_MOVED[one['moved']]}" for name, one in manifest.moved.items() if one["moved"] in _MOVED
+        f"{in_words(name)} ({_MOVED[one['moved']]})" for name, one in manifest.moved.items() if one["moved"] in _MOVED
     ]
     if moved:
-        rows.append(("moved from training", ", ".join(moved)))
+        rows.append(("unlike training data", ", ".join(moved)))
     rows.append(("output", f"{manifest.output}: {counted(manifest.parts, 'part')}{kept}"))
     rows.append(("report", storage.join(manifest.output, "_report.html")))
     if "://" not in manifest.output and is_new and scored and manifest.rows <= _MOST_ROWS_SHOWN:

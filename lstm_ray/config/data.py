@@ -74,7 +74,7 @@ class SplitConfig(ColumnSettings, InputSettings):
     overwrite: bool = _OVERWRITE
     test: float | None = setting(
         None,
-        "Share of the texts, or groups, for test.parquet; 0.2 if not given.",
+        "Share of the texts, or groups, for test.parquet; by default 0.2.",
         panel=_SIDES,
         metavar="SHARE",
         gt=0,

@@ -30,7 +30,7 @@ def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
 class MeasureSettings(LabelSettings, ThresholdSettings, RowSettings, BundleSettings, InputSettings):
     """What an evaluation and a calibration share: a model, and labelled rows that it is measured on."""
 
-    allow_seen_files: bool = setting(False, "Use files that the model was trained on too.", panel=FILES, flag=True)
+    allow_seen_files: bool = setting(False, "Allow files that the model was trained on.", panel=FILES, flag=True)
 
 
 class EvaluateConfig(PrecisionSettings, MeasureSettings):
@@ -47,7 +47,7 @@ class EvaluateConfig(PrecisionSettings, MeasureSettings):
         path="output",
     )
     mistakes: int = setting(
-        12, "Wrong predictions in the report, those with the largest error first.", panel=FILES, ge=0, le=10_000
+        12, "Number of wrong predictions in the report, the largest errors first.", panel=FILES, ge=0, le=10_000
     )
     by: Annotated[NameList, AfterValidator(_distinct)] = setting(
         (),
@@ -65,7 +65,7 @@ class EvaluateConfig(PrecisionSettings, MeasureSettings):
     # Unlike other commands', it may be None: no count of workers says that Ray is not wanted.
     address: Annotated[str | None, AfterValidator(without_password)] = setting(
         None,
-        "Ray to run on: auto, HOST:PORT or ray://HOST:PORT joins one, local starts one here; if not given, none.",
+        "Ray to run on: auto, HOST:PORT or ray://HOST:PORT joins one, local starts one here; by default none is used.",
         panel="Compute",
         metavar="local|auto|HOST:PORT",
     )

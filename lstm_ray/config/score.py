@@ -37,7 +37,7 @@ class ScoreConfig(RaySettings, PrecisionSettings, DecisionSettings, RowSettings,
     )
     overwrite: bool = setting(
         False,
-        "Replace scores in --output that come from other inputs or settings; a run with the same ones needs no option.",
+        "Replace scores in --output that come from other inputs, settings or models; not needed to resume a run.",
         panel=FILES,
         flag=True,
         fingerprint="nothing",
@@ -51,7 +51,7 @@ class ScoreConfig(RaySettings, PrecisionSettings, DecisionSettings, RowSettings,
     )
     keep_columns: NameList = setting(
         ("all",),
-        "Input columns to keep: all, or names separated by commas; one that has a comma is quoted.",
+        "Input columns to keep: all, or names separated by commas; quote a name that has a comma.",
         panel=FILES,
         metavar="COLUMN,...",
         fingerprint="content",

@@ -53,7 +53,7 @@ class RowSettings(ColumnSettings):
 
     max_rows: int | None = fixed(
         None,
-        "Use only this many rows, for a quick try: score takes the first, other commands sample the whole input.",
+        "Use only this many rows, for a quick try: a sample of the whole input, but with score the first rows.",
         panel=FILES,
         ge=1,
         fingerprint="value",
@@ -100,7 +100,7 @@ class LabelSettings(Settings):
     )
     positive_labels: LabelList = fixed(
         (),
-        'Labels that mean positive, separated by commas, such as 4,5 or "so, so",fine; rows with others are left out.',
+        'Labels that mean positive, separated by commas, such as 4,5 or "so, so",fine; other rows are left out.',
         panel=FILES,
         metavar="LABEL,...",
     )
@@ -147,7 +147,7 @@ class PrecisionSettings(Settings):
 
     precision: Precision = setting(
         "float32",
-        "Numbers of the native engine: bf16 and int8 are faster, and differ a little; the processor must have them.",
+        "Number format of the native engine: bf16 and int8 are faster, and less exact; the processor must support it.",
         panel="Compute",
         fingerprint="value if changed",
     )
@@ -158,7 +158,7 @@ class Threshold(Settings):
 
     threshold: float | None = fixed(
         None,
-        "Probability above which a review counts as positive; by default the model's, or 0.5 in training.",
+        "Probability above which a review counts as positive; by default 0.5 in training, then that of the model.",
         panel="Threshold",
         gt=0,
         lt=1,
@@ -199,11 +199,11 @@ class ThresholdSettings(Threshold):
     """How the threshold is chosen: `train`, `evaluate` and `calibrate`."""
 
     maximize: Literal["accuracy", "balanced_accuracy", "f1"] | None = fixed(
-        None, "Choose the threshold with the highest value of this on the labelled rows.", panel="Threshold"
+        None, "Choose the threshold that maximizes this metric on the labelled rows.", panel="Threshold"
     )
     target_precision: float | None = fixed(
         None,
-        "Choose the threshold that has at least this precision, and then the highest recall.",
+        "Choose the threshold with the highest recall among those with at least this precision.",
         panel="Threshold",
         metavar="SHARE",
         gt=0,
@@ -211,7 +211,7 @@ class ThresholdSettings(Threshold):
     )
     target_recall: float | None = fixed(
         None,
-        "Choose the threshold that has at least this recall, and then the highest precision.",
+        "Choose the threshold with the highest precision among those with at least this recall.",
         panel="Threshold",
         metavar="SHARE",
         gt=0,

@@ -17,7 +17,7 @@ class SkipGramSettings(Settings):
     )
     window: int = setting(
         10,
-        "Maximum number of words on either side that a word is learned from; the number is drawn each time.",
+        "Maximum number of words on either side that a word is learned from; the number is drawn at random.",
         panel="Training",
         ge=1,
     )

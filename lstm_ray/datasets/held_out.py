@@ -3,8 +3,8 @@
     key of a row -> keyed hash, 64 bits -> held out if the hash is in the lowest `fraction` of all hashes
 
 The key is the row's text without white space around it, or its group (a product, a film, an author). Only the key
-decides: rows with equal keys are on the same side, and a row's side depends neither on other rows nor on how rows are
-divided into files. (`data split` with --stratify or --before has rules of its own: split.py.)
+decides: rows with equal keys are on the same side, and a row's side does not depend on other rows or on its file.
+(`data split` with --stratify or --before has rules of its own: split.py.)
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Hashes = npt.NDArray[np.uint64]
 
 
 def trim(texts: pa.LargeStringArray) -> pa.LargeStringArray:
-    """Returns texts without surrounding white space: texts that differ in it alone count as equal (seen.py)."""
+    """Returns texts without surrounding white space, which does not make texts different (as in seen.py)."""
     return pc.utf8_trim_whitespace(texts)
 
 
@@ -74,7 +74,7 @@ def held_out(hashes: Hashes, fraction: float) -> npt.NDArray[np.bool_]:
 def share_that_divides(hashes: Hashes, share: float) -> float | None:
     """Returns the share, in hundredths, nearest to `share` that holds out some keys but not all; None if none does.
 
-    A few groups can all be on one side: of six, a fifth has none in one of four cases.
+    Few groups may all fall on one side: with six groups and a share of 0.2, none is held out in one of four cases.
     """
     distinct = np.unique(hashes)
     shares = sorted((hundredths / 100 for hundredths in range(1, 100)), key=lambda other: abs(other - share))

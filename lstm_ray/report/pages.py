@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from lstm_ray.evaluate.shard import Comparison, Mistake
     from lstm_ray.model.profile import Profile, TrainingData
 
-_MOST_WORDS = 5  # of a mistake
-_MAX_CHARACTERS = 420  # of a review; about five lines
-_MOST_GROUPS = 200  # rows of the table of a column's groups
+_MOST_WORDS = 5  # shown for a mistake
+_MAX_CHARACTERS = 420  # shown of a review; about five lines
+_MOST_GROUPS = 200  # shown of a column
 _LABELS = ("negative", "positive")
 
 _METRICS = {
@@ -233,7 +233,7 @@ def _training_figures(history: pa.Table, curves: Curves, metrics: Metrics) -> It
 
 
 def _describe_rows(profile: TrainingData, rows_seen: int) -> Iterator[tuple[str, str, str]]:
-    """Yields the rows of the data table: a name, a figure for the training rows, one for the validation rows."""
+    """Yields the lines of the data table: a name, and its figures for the training and the validation rows."""
 
     def row(name: str, show: Callable[[Profile], str]) -> tuple[str, str, str]:
         training, validation = (show(side) if side.rows else "—" for side in (profile.training, profile.validation))
@@ -248,14 +248,14 @@ def _describe_rows(profile: TrainingData, rows_seen: int) -> Iterator[tuple[str,
 
 
 def _explain(metrics: Metrics, found: Mapping[str, Interval | None]) -> Iterator[tuple[str, str, str]]:
-    """Yields name, figure with its confidence interval, if that was found, and meaning of each metric."""
+    """Yields the name, the figure (with its confidence interval, if known) and the meaning of each metric."""
     for key, (name, meaning) in _METRICS.items():
         if key in metrics:
             yield name, figure(metrics[key], ".4f") + show_interval(found.get(key)), meaning
 
 
 def _describe_groups(groups: Sequence[GroupResult], by: str) -> str:
-    """Returns which groups of a column the table lacks; "" if it has all."""
+    """Returns a note on which groups of a column are shown; "" if all are."""
     number = sum(group.by == by for group in groups)
     if number <= _MOST_GROUPS:
         return ""
@@ -263,7 +263,7 @@ def _describe_groups(groups: Sequence[GroupResult], by: str) -> str:
 
 
 def _group_rows(groups: Sequence[GroupResult], by: str) -> list[tuple[bool, list[str]]]:
-    """Returns the rows of a column's table, and which stand out; of very many groups those, and the largest."""
+    """Returns, for each group that is shown, whether it stands out and its cells."""
     found = [group for group in groups if group.by == by]
     if len(found) > _MOST_GROUPS:
         found = sorted(found, key=lambda group: (not group.stands_out, -group.rows))[:_MOST_GROUPS]
@@ -343,7 +343,7 @@ def _describe_evaluation(counts: BinaryCounts) -> str:
         lean = "positive" if alarms > missed else "negative"
         found = f"{counted(alarms, 'false positive')}, {counted(missed, 'false negative')}"
         sentences.append(f"Most mistakes are false {lean}s: {found}.")
-    trust = "can be taken at face value" if error < 0.03 else "should not be taken at face value"
+    trust = "are well calibrated" if error < 0.03 else "need calibration"
     sentences.append(f"Probabilities are off by {100 * error:.1f} points on average, so they {trust}.")
     return " ".join(sentences)
 

@@ -1,4 +1,4 @@
-"""Threads for machine code, which runs without the GIL; blocks that several threads may be in at once."""
+"""Threads for machine code, which runs without the GIL; context managers that threads share."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -41,11 +41,14 @@ class Threads:
 
 
 def shared(block: Callable[[], AbstractContextManager[None]]) -> Callable[[], AbstractContextManager[None]]:
-    """Lets several threads be in a block at once: the first one enters it, the last one leaves it.
+    """Lets threads share a context manager: the first thread enters it, the last one leaves it.
 
-    Of a block that changes something and restores it, a second thread would otherwise restore what the first one set.
+    Otherwise a second thread would save what the first one has changed, and restore that at the end.
     """
-    lock, leave = threading.RLock(), ExitStack()  # the collector may close a generator at any point in this thread
+    lock, leave = (
+        threading.RLock(),
+        ExitStack(),
+    )  # RLock: garbage collection may run `finally` below while this thread holds it
     users = 0
 
     @wraps(block)

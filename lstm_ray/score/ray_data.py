@@ -1,12 +1,12 @@
-"""Scores the tasks of a plan on Ray Data, in one of two shapes. Numbers pass through Ray's object store, but no text.
+"""Scores the tasks of a plan on Ray Data, in one of two pipelines. Ray's object store carries numbers, but no text.
 
     CPUs   tasks -> actors: read, tokenize, score, write                      -> counts back to the driver
     GPUs   tasks -> CPU tasks: read, tokenize -> actors: score -> CPU tasks: read what is kept, write -> counts
 
 On CPUs an actor does everything with its rows: nothing is copied, and no actor waits for another. A GPU scores faster
 than many cores tokenize, so there CPU tasks on all nodes send it token ids (320 bytes a review of 80 tokens). The task
-that writes a part reads the kept columns again, which takes a tenth of tokenizing them; sent along, they would pass
-through the GPU's node twice.
+that writes a part reads the kept columns again, which takes a tenth of the time of tokenizing. If they were sent along,
+they would go to the GPU's node and back.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def score_on_ray(
     stop_data_usage_poller()
     threshold = bundle.threshold if config.threshold is None else config.threshold
     run = _Run(config, plan.layout, bundle.hash, threshold, bundle.sources())
-    if not config.address.startswith("ray://"):  # another process needs it then: `_drive_there`
+    if not config.address.startswith("ray://"):  # else a process of the cluster drives: `_drive_there`
         _import_ray_data()
     with connect(config.address, asked, notify) as is_ours, _new_threads_ended():
         drive = _drive_there if is_ray_client() else _drive_alone if is_ours else _drive
@@ -89,7 +89,7 @@ def _small_tasks(tasks: Iterable[Task]) -> Iterator[list[Task]]:
 
 
 def _import_ray_data() -> None:
-    """Imports Ray Data on a thread: that takes a second, in which `ray.init` only waits for Ray's processes."""
+    """Imports Ray Data on a thread. This takes a second, while `ray.init` waits for Ray's processes."""
     threading.Thread(target=lambda: importlib.import_module("ray.data").DataContext.get_current()).start()
 
 
@@ -100,7 +100,7 @@ class _Run:
     Attributes:
         config: The settings.
         layout: What all parts have in common.
-        model_hash: Of the bundle that the run was planned with.
+        model_hash: Hash of the bundle that the run was planned with.
         threshold: Probability above which a review is positive.
         sources: The user's modules that the model needs, by path.
     """
@@ -138,7 +138,7 @@ def _drive(run: _Run, tasks: Sequence[str], actors: tuple[int, int]) -> Iterator
 
 
 def _drive_alone(run: _Run, tasks: Sequence[str], actors: tuple[int, int]) -> Iterator[str]:
-    """Does the same on a Ray that this run has started."""
+    """Like `_drive`, on a Ray that this run has started."""
     with data_on_one_node():
         yield from _drive(run, tasks, actors)
 
@@ -146,7 +146,7 @@ def _drive_alone(run: _Run, tasks: Sequence[str], actors: tuple[int, int]) -> It
 @shared
 @contextmanager
 def _quiet_data() -> Iterator[None]:
-    """Keeps Ray Data quiet in the `with` block: no progress bars, no log. An error that ends the run is raised."""
+    """Turns off Ray Data's progress bars and log in the `with` block. Errors are raised anyway."""
     import ray.data
 
     context, log = ray.data.DataContext.get_current(), logging.getLogger("ray.data")
@@ -161,7 +161,7 @@ def _quiet_data() -> Iterator[None]:
 
 
 def _drive_there(run: _Run, tasks: Sequence[str], actors: tuple[int, int]) -> Iterator[str]:
-    """Does the same in a process of the cluster: Ray Data does not work from a Ray client."""
+    """Like `_drive`, in a process of the cluster, because Ray Data does not work from a Ray client."""
     driver = ray.remote(num_cpus=0)(_Driver).remote(run, tasks, actors)
     while (text := ray.get(driver.next.remote())) is not None:
         yield text
@@ -200,7 +200,7 @@ def _read_planned(model: str, model_hash: str) -> Bundle:
     """Reads the bundle that the run was planned with: an actor may start hours later.
 
     Raises:
-        BundleError: It cannot be read, or is another one by now.
+        BundleError: It cannot be read, or has been replaced.
     """
     bundle = read_bundle(model)
     if bundle.hash != model_hash:
@@ -214,7 +214,7 @@ class _ScoringActor:
     def __init__(self, run: _Run) -> None:
         pa.set_cpu_count(run.threads)
         self._run = run
-        # Now, and not for the first task: Ray Data has more to start before it hands one out.
+        # Here, not in the first task: meanwhile Ray Data starts the rest of the pipeline.
         try:
             self._scorer: Scorer | LstmRayError = self._make_scorer()
         except LstmRayError as error:

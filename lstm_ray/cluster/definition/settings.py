@@ -50,7 +50,7 @@ class ClusterConfig(Settings):
     )
     zone: str | None = setting(
         None,
-        "Zone in the region (on aws several, separated by commas); on gcp by default -a.",
+        "Zone in the region (on aws several, separated by commas); on gcp by default the region's zone a.",
         panel="Cluster",
         only_for=("aws", "gcp"),
     )
@@ -63,7 +63,7 @@ class ClusterConfig(Settings):
     namespace: str = setting("default", "Kubernetes namespace.", panel="Cluster", metavar="NAME", only_for=("kuberay",))
     hosts: str | None = setting(
         None,
-        "Addresses of your machines, separated by commas, which must be valid on all of them; the first is the head.",
+        "Addresses of your machines, separated by commas, by which they reach each other; the first is the head.",
         panel="Cluster",
         metavar="A,B,C",
         only_for=("onprem",),
@@ -77,7 +77,7 @@ class ClusterConfig(Settings):
     )
     instance_type: str | None = setting(
         None,
-        "Machine type of the workers; one that fits --gpus-per-node if not given.",
+        "Machine type of the workers; by default one with --gpus-per-node GPUs.",
         panel="Nodes",
         only_for=(*_CLOUDS, "kuberay"),
     )

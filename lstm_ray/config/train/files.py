@@ -58,8 +58,8 @@ class RunSettings(Settings):
     )
     from_: str | None = fixed(
         None,
-        "Model bundle to start from: with its weights, words and settings, unless others are given; the network and "
-        "how it reads a text stay the same.",
+        "Model bundle to start from, with its weights, words and settings; other options may change how it is "
+        "trained, but not the network or how it reads a text.",
         panel=FILES,
         metavar="DIR",
         path="input",
@@ -75,7 +75,7 @@ class RunSettings(Settings):
     )
     fresh: bool = free(
         False,
-        "Delete the run that --output holds and start over; without it the same settings resume, others are refused.",
+        "Delete the run in --output and start over; without this, the same settings resume it and others are refused.",
         panel=FILES,
         flag=True,
     )

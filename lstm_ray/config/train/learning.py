@@ -29,8 +29,8 @@ class LearningSettings(Settings):
     )
     batch_by: Literal["rows", "tokens"] = learned(
         "rows",
-        "What every step has about equally many of: rows, or tokens, as many as --global-batch-size rows have on "
-        "average; tokens needs --mask.",
+        "Size of a step: --global-batch-size rows, or about as many tokens as that many rows have on average; tokens "
+        "needs --mask.",
         panel="Training",
     )
     learning_rate: float = learned(
@@ -46,7 +46,7 @@ class LearningSettings(Settings):
     )
     best_by: Literal["loss", "auc", "accuracy"] = fixed(
         "accuracy",
-        "Validation metric that selects the best epoch, whose model is kept; the lower loss decides ties.",
+        "Validation metric that selects the best epoch, whose model is kept; the lower loss breaks ties.",
         panel="Training",
         from_bundle=True,
     )
@@ -94,7 +94,7 @@ class LearningSettings(Settings):
     )
     ema: float = learned(
         0.0,
-        "Decay, such as 0.999, of a moving average of the weights, which is validated and kept; 0 keeps the weights.",
+        "Decay, such as 0.999, of a moving average of the weights, which is validated and kept; 0 takes no average.",
         panel="Training",
         ge=0,
         lt=1,
@@ -108,19 +108,19 @@ class LearningSettings(Settings):
     )
     class_weights: str = learned(
         "none",
-        "Weight of each class in the loss: 1, balanced so that both count the same in total, or NEGATIVE,POSITIVE.",
+        "Weights of the classes in the loss: none (1 each), balanced (equal in total), or two numbers, negative first.",
         panel="Training",
         metavar="none|balanced|X,X",
     )
     ngram_refit: bool = learned(
         False,
         "After training, fit the linear part again, including the rows of --train held out for validation; the "
-        "reported metrics are from before.",
+        "reported metrics are measured before that.",
         panel="Training",
     )
     ngram_rows: int = learned(
         0,
-        "Most training rows that the linear part is fitted on, to save memory (40 bytes an n-gram); 0: all of them.",
+        "Maximum number of rows to fit the linear part on, to save memory (40 bytes an n-gram); 0 takes all rows.",
         panel="Training",
         ge=0,
         from_data=True,
@@ -133,8 +133,8 @@ class LearningSettings(Settings):
     )
     adversarial: float = learned(
         0.0,
-        "Adversarial training: how far a text's word vectors are shifted to raise its loss, in lengths of a vector; "
-        "0 disables it.",
+        "Adversarial training: how far a text's word vectors are shifted to raise its loss, as a multiple of a "
+        "vector's length; 0 disables it.",
         panel="Training",
         ge=0,
     )
@@ -143,7 +143,8 @@ class LearningSettings(Settings):
     )
     engine: Literal["auto", "native", "keras"] = setting(
         "auto",
-        "What computes the steps: Keras, or the native engine for CPUs, 2 to 4 times faster; auto prefers that.",
+        "What computes the steps: Keras, or the native engine (float32 on CPUs), 2 to 8 times as fast; auto takes the "
+        "native one where it can.",
         panel="Training",
         may_change=("train",),
         searchable=True,

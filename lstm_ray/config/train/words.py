@@ -10,7 +10,7 @@ class WordSettings(Settings):
 
     vocabulary: str | None = learned(
         None,
-        "Vocabulary to use instead of counting words: a bundle's vocabulary.parquet, or a JSON object word: rank.",
+        "Vocabulary to use instead of counting words: a bundle's vocabulary.parquet, or JSON from words to ranks.",
         panel="Text",
         metavar="FILE",
         path="input",
@@ -34,8 +34,8 @@ class WordSettings(Settings):
     )
     unlabelled: tuple[str, ...] = fixed(
         (),
-        "Reviews without labels, as Parquet; word vectors are learned from them and from --train first, and with "
-        "--pretrain-epochs, which the preset best chooses, the LSTM too.",
+        "Reviews without labels, as Parquet: word vectors are first learned from these and --train; with "
+        "--pretrain-epochs, which the preset best sets, the LSTM is pretrained on them too.",
         panel=FILES,
         metavar="PATH",
         path="input",

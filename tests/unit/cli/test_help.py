@@ -203,7 +203,7 @@ def test_the_command_line_is_imported_in_a_moment() -> None:
         (("doctor", "a", "b"), "Error: unexpected a b"),
         (
             ("train", "--overwrite"),
-            "Error: no such option --overwrite; did you mean --fresh? Delete the run that --output",
+            "Error: no such option --overwrite; did you mean --fresh? Delete the run in --output",
         ),
         (("convert", "a.csv"), "Error: No such command 'convert'; did you mean lstm-ray data convert?"),
         (("imdb",), "Error: No such command 'imdb'; did you mean lstm-ray data imdb?"),

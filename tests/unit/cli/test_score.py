@@ -83,9 +83,9 @@ def test_the_summary_tells_what_has_moved(monkeypatch: pytest.MonkeyPatch) -> No
     }
     manifest = Manifest("/scored", 1, 0, 3, 0, {}, 0, 1.0, 3.0, "", "", moved=moved)
     shown = shown_at_the_end(monkeypatch, manifest)
-    assert shown["moved from training"] == "unknown words: much, lengths: somewhat"
+    assert shown["unlike training data"] == "unknown words (much), lengths (somewhat)"
     assert shown["report"] == "/scored/_report.html"
-    assert "moved from training" not in shown_at_the_end(
+    assert "unlike training data" not in shown_at_the_end(
         monkeypatch, Manifest("/scored", 1, 0, 3, 0, {}, 0, 1.0, 3.0, "", "")
     )
 
