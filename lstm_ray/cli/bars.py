@@ -105,16 +105,6 @@ def _clock(seconds: float) -> str:
 
 
 @contextmanager
-def on_interrupt(consequence: str) -> Iterator[None]:
-    """Prints what Ctrl-C inside the `with` block means for the work."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        console.warn(f"interrupted: {consequence}")
-        raise
-
-
-@contextmanager
 def progress(if_interrupted: str) -> Iterator[Progress]:
     """Shows the progress of a call inside the `with` block: messages as lines, and a bar for each counted unit.
 

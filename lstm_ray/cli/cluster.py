@@ -121,7 +121,7 @@ def up(file: DefinitionFile, yes: Yes = False) -> None:
     from lstm_ray.cluster import launch
 
     path = quoted(str(file))
-    with bars.on_interrupt(f"what was started keeps running: stop it with lstm-ray cluster down {path}"):
+    with bars.progress(f"what was started keeps running: stop it with lstm-ray cluster down {path}"):
         launch.up(str(file), yes)
     console.show_table(
         "Cluster is up",
@@ -141,7 +141,7 @@ def down(file: DefinitionFile, yes: Yes = False) -> None:
     """
     from lstm_ray.cluster import launch
 
-    with bars.on_interrupt("parts of it may still be running: the same command stops them"):
+    with bars.progress("parts of it may still be running: the same command stops them"):
         launch.down(str(file), yes, lambda question: typer.confirm(question, abort=True, err=True))
     console.show_line(f"{file}: the cluster is down")
 

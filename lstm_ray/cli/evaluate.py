@@ -125,7 +125,6 @@ def _compared(comparison: Comparison, rows: int, threshold: float) -> Iterator[t
 def _groups(groups: list[GroupResult]) -> list[tuple[str, str]]:
     """Returns lines for the groups of a column: for all if they are few, else for the largest ones that stand out."""
     from lstm_ray.evaluate.intervals import show_interval, show_p_value
-    from lstm_ray.wording import counted
 
     def line(group: GroupResult) -> tuple[str, str]:
         accuracy = f"{group.accuracy:.4f}{show_interval(group.accuracy_interval)} of {counted(group.rows, 'row')}"

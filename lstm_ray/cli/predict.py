@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import codecs
 import json
 import os
-import re
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
@@ -129,6 +127,8 @@ def _given(texts: list[str], file: str | None, model: str) -> list[bytes]:
         raise ConfigError(
             "give either TEXT or --file" if texts else "TEXT is missing: give one, or --file FILE, or - for stdin"
         )
+    from lstm_ray.storage.formats import PARQUET, conversion, lines_of
+
     if texts == ["-"]:
         content = sys.stdin.buffer.read(_MOST_BYTES + 1)
         if len(content) > _MOST_BYTES:
@@ -136,17 +136,16 @@ def _given(texts: list[str], file: str | None, model: str) -> list[bytes]:
                 f"stdin has more than {_MOST_BYTES >> 20} MiB, too much for predict: convert it to Parquet with "
                 "lstm-ray data convert, and use lstm-ray score"
             )
-        return _lines(content, "stdin")
+        return lines_of(content, "stdin")
     if file is not None:
         from lstm_ray import storage
-        from lstm_ray.storage.formats import PARQUET, conversion
 
         content = storage.read_bytes(file, _MOST_BYTES)
         if content.startswith(PARQUET):
             raise ConfigError(f"--file {file} is Parquet: {_score_line(file, model)}")
         if (remedy := conversion(file)) is not None:
             raise ConfigError(f"--file {file} does not have one text per line: {remedy}, for lstm-ray score")
-        return _lines(content, f"--file {file}")
+        return lines_of(content, f"--file {file}")
     for text in texts:
         if os.path.isfile(text):
             lines = command_line("predict", "--model", model, "--file", text)
@@ -158,27 +157,3 @@ def _given(texts: list[str], file: str | None, model: str) -> list[bytes]:
 def _score_line(file: str, model: str) -> str:
     """Returns the command that scores a Parquet file."""
     return f"{command_line('score', file, '--model', model, '--output', 'SCORED')} scores its rows"
-
-
-def _lines(content: bytes, source: str) -> list[bytes]:
-    """Returns the lines of a file, without line endings of any kind and byte order mark.
-
-    Raises:
-        InputError: There is none, or the file is UTF-16, or no text.
-    """
-    from lstm_ray.storage.formats import HEAD_BYTES, is_text, unsupported_format, utf16_without_mark
-
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise InputError(f"{source} is UTF-16: write it as UTF-8")
-    begin = content[:HEAD_BYTES]
-    if not is_text(begin) and (what := unsupported_format(begin)) is not None:
-        raise InputError(f"{source} is {what}")
-    if (encoding := utf16_without_mark(begin)) is not None:
-        raise InputError(f"{source} looks like UTF-16: `iconv -f {encoding} -t utf-8` makes UTF-8 of it")
-    line_end = rb"\r?\n" if b"\n" in content else rb"\r"  # a return within a line of a file with \n separates nothing
-    lines = re.split(line_end, content.removeprefix(codecs.BOM_UTF8))
-    if not lines[-1]:  # after the last line's end
-        lines.pop()
-    if not lines:
-        raise InputError(f"{source} is empty: one text a line is expected")
-    return lines

@@ -48,12 +48,11 @@ def show_outcome(outcome: Outcome) -> None:
     """Prints the results of a run, and commands to use them."""
     from lstm_ray import storage
 
-    model = storage.join(outcome.output, "model")
     rows = [
         *_figures(outcome),
-        ("model", model),
+        ("model", outcome.model),
         ("report", storage.join(outcome.output, "report.html")),
-        *_next_commands(model, outcome.config),
+        *_next_commands(outcome.model, outcome.config),
     ]
     console.show_table("Trained", rows)
     for line in _advice(outcome):
@@ -114,9 +113,8 @@ def _advice(outcome: Outcome) -> Iterator[str]:
     if outcome.before and rank(outcome.before, by) > rank(metrics, by):
         lost = outcome.before["accuracy"] - metrics["accuracy"]
         is_close = by == "accuracy" and 0 < lost < metrics["accuracy_standard_error"]
-        remedy = "try a lower --learning-rate, or more rows"
-        if is_close:
-            remedy = "but by less than its standard error, so the next command decides"
+        chance = "but by less than its standard error, so the next command decides"
+        remedy = chance if is_close else "try a lower --learning-rate, or more rows"
         measure = f"{METRIC_NAMES[by]} (if equal, by log loss)"
         yield f"note: {config.from_} is still better on these rows, by {measure}: {remedy}"
     if (problem := outcome.threshold_problem) is not None:

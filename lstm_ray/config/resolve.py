@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -115,8 +116,10 @@ class _Origin:
             forms = shown_as(self.kind, field)["metavar"]
             message = f"should be {forms.replace('|', ' or ')}, such as {' or '.join(map(str, examples))}"
         if problem["type"] == "float_parsing":
-            with_point = str(problem["input"]).replace(",", ".")
-            message = "should be a number" + (f", with a point: {with_point}" if _is_float(with_point) else "")
+            message, with_point = "should be a number", str(problem["input"]).replace(",", ".")
+            with suppress(ValueError):
+                float(with_point)
+                message += f", with a point: {with_point}"
         if problem["type"] == "int_parsing":
             message = "should be an integer: digits only"
         if problem["type"] == "tuple_type":
@@ -138,11 +141,3 @@ class _Origin:
         if field in keys:
             return field
         return name_in_messages(self.kind, field) if field in self.kind.model_fields else option_name(field)
-
-
-def _is_float(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
 import os
 import re
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from lstm_ray.errors import OutputError
+from lstm_ray.errors import InputError, OutputError
 from lstm_ray.wording import command_line, quoted, reason
 
 PARQUET = b"PAR1"
@@ -98,6 +99,32 @@ def utf16_without_mark(begin: bytes) -> str | None:
     if is_damaged or max(high, low) < _FEWEST_NUL or 2 * min(high, low) >= max(high, low):
         return None
     return "utf-16-le" if low > high else "utf-16-be"
+
+
+def lines_of(content: bytes, source: str) -> list[bytes]:
+    """Returns the lines of a file, without line endings of any kind and byte order mark.
+
+    Args:
+        content: The whole content.
+        source: What it is called in messages.
+
+    Raises:
+        InputError: There is none, or the file is UTF-16, or no text.
+    """
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InputError(f"{source} is UTF-16: write it as UTF-8")
+    begin = content[:HEAD_BYTES]
+    if not is_text(begin) and (what := unsupported_format(begin)) is not None:
+        raise InputError(f"{source} is {what}")
+    if (encoding := utf16_without_mark(begin)) is not None:
+        raise InputError(f"{source} looks like UTF-16: `iconv -f {encoding} -t utf-8` makes UTF-8 of it")
+    line_end = rb"\r?\n" if b"\n" in content else rb"\r"  # a return within a line of a file with \n separates nothing
+    lines = re.split(line_end, content.removeprefix(codecs.BOM_UTF8))
+    if not lines[-1]:  # after the last line's end
+        lines.pop()
+    if not lines:
+        raise InputError(f"{source} is empty: one text a line is expected")
+    return lines
 
 
 def not_parquet(path: str, error: BaseException, begin: bytes = b"") -> str:

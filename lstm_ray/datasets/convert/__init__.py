@@ -15,4 +15,3 @@ interpreter exits at that moment, it ends the thread in the middle of a C++ dest
 """
 
 from lstm_ray.datasets.convert.run import Converted as Converted
-from lstm_ray.datasets.convert.run import convert as convert
