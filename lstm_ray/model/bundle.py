@@ -110,6 +110,10 @@ class Bundle(Description):
         """Returns whether the bundle contains the hashes of its training texts; a user may have deleted them."""
         return _SEEN in self.sha256 and storage.exists(storage.join(self.path, _SEEN))
 
+    def lost_its_texts(self) -> bool:
+        """Returns whether these hashes were written, and deleted since."""
+        return _SEEN in self.sha256 and not self.knows_its_texts()
+
     def seen(self) -> SeenTexts | None:
         """Reads the hashes of the training texts; returns None if the bundle does not contain them.
 
