@@ -380,7 +380,13 @@ def _hint(path: str) -> str:
 
 
 def _bundles_near(path: str) -> list[str]:
-    """Returns the bundle that a local file is in, or those of the runs that a directory is, or has in it."""
+    """Returns the bundle that a local file is in, or those of the runs that a directory is, or has in it.
+
+    Near a missing path is what is in the directory that it would be in.
+    """
+    parent = storage.absolute(path).rstrip("/").rpartition("/")[0]
+    if storage.is_local(path) and not storage.exists(path) and _is_directory(parent or "/"):
+        path = parent or "/"
     if _is_directory(path):
         inside = storage.join(path, "model")
         near = [inside]
