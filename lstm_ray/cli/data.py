@@ -112,7 +112,7 @@ def convert(config: ConvertConfig) -> None:
         ("columns", ", ".join(f"{shortened(name)} ({shortened(kind)})" for name, kind in made.columns.items())),
         ("output", str(made.output)),
     ]
-    if made.rows:
+    if made.rows and "string" in made.columns.values():  # without texts it is for no command
         rows.append(("next", command_line(*next_command(made.output, f"runs/{made.output.stem}"))))
     console.show_table("Converted", rows)
 

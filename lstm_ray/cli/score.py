@@ -34,7 +34,7 @@ def score(config: ScoreConfig) -> None:
     """
     with bars.progress("the same command scores what is missing") as progress:
         manifest = lstm_ray.score(job=config, progress=progress)
-    show_manifest(manifest, config.prefix)
+    show_manifest(manifest, config)
     if manifest.bad_files:
         console.warn(
             f"set aside: {counted(manifest.bad_files, 'input file')}, see {manifest.output}/_bad_files.parquet"
@@ -42,10 +42,10 @@ def score(config: ScoreConfig) -> None:
         raise typer.Exit(EXIT_BAD_FILES)
 
 
-def show_manifest(manifest: Manifest, prefix: str) -> None:
+def show_manifest(manifest: Manifest, config: ScoreConfig) -> None:
     """Prints the result of a scoring run, and a command to look at it."""
     from lstm_ray import storage
-    from lstm_ray.score.columns import NEW_COLUMNS
+    from lstm_ray.score.columns import new_columns
 
     scored = manifest.scored
     of_which = " of the rows with a score" if manifest.errors else ""
@@ -74,9 +74,11 @@ def show_manifest(manifest: Manifest, prefix: str) -> None:
     rows.append(("output", f"{manifest.output}: {counted(manifest.parts, 'part')}{kept}"))
     rows.append(("report", storage.join(manifest.output, "_report.html")))
     if "://" not in manifest.output and is_new and scored and manifest.rows <= _MOST_ROWS_SHOWN:
-        output = json.dumps(manifest.output, ensure_ascii=False)
-        if "invalid_utf8" in manifest.errors:  # pandas cannot read the texts
-            output += f", columns={json.dumps([prefix + name for name in NEW_COLUMNS])}"
+        # Not the other columns, which pandas may be unable to read: with bytes that are not UTF-8, or of some types.
+        has_texts = {"all", config.text_column}.intersection(config.keep_columns)
+        can_show_texts = has_texts and "invalid_utf8" not in manifest.errors
+        columns = [*([config.text_column] if can_show_texts else []), *new_columns(config)]
+        output = ", columns=".join(json.dumps(one, ensure_ascii=False) for one in (manifest.output, columns))
         # With `to_string`, because print alone leaves out columns, such as the probability, beside long texts.
         first = f"pandas.read_parquet({output}).head().to_string(max_colwidth=40)"
         rows.append(("next", _python_line(f"import pandas; print({first})")))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import ValidationError, create_model
 
 from lstm_ray.config.base import (
     Settings,
@@ -116,10 +115,10 @@ class _Origin:
             forms = shown_as(self.kind, field)["metavar"]
             message = f"should be {forms.replace('|', ' or ')}, such as {' or '.join(map(str, examples))}"
         if problem["type"] == "float_parsing":
-            message, with_point = "should be a number", str(problem["input"]).replace(",", ".")
-            with suppress(ValueError):
-                float(with_point)
-                message += f", with a point: {with_point}"
+            with_point = str(problem["input"]).replace(",", ".")
+            message = "should be a number" + (f", with a point: {with_point}" if _is_float(with_point) else "")
+        if field in self.kind.model_fields and (share := _as_shares(self.kind, field, str(problem["input"]))):
+            message = f"{message.partition(', ')[0]}: did you mean {share}?"
         if problem["type"] == "int_parsing":
             message = "should be an integer: digits only"
         if problem["type"] == "tuple_type":
@@ -141,3 +140,26 @@ class _Origin:
         if field in keys:
             return field
         return name_in_messages(self.kind, field) if field in self.kind.model_fields else option_name(field)
+
+
+def _as_shares(kind: type[Settings], field: str, given: str) -> str | None:
+    """Returns percentages as shares, 70 or 70% as 0.7 and 40:60 as 0.4:0.6; None if the setting takes no such value."""
+    numbers = [part.strip().removesuffix("%") for part in given.split(":")]
+    declared = kind.model_fields[field]
+    annotation: Any = declared.annotation
+    if not declared.metadata or not all(_is_float(number) and 2 <= float(number) <= 100 for number in numbers):
+        return None
+    shares = ":".join(f"{number / 100:g}" for number in sorted(map(float, numbers)))
+    try:
+        create_model("Share", share=(annotation, declared))(share=shares)
+    except ValidationError:
+        return None
+    return shares
+
+
+def _is_float(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -31,7 +31,7 @@ from lstm_ray.errors import InputError
 from lstm_ray.progress import Progress, ignore
 from lstm_ray.runtime.devices import memory_bytes
 from lstm_ray.storage.inputs import InputFile, find_inputs
-from lstm_ray.storage.parquet import decoded_bytes, missing_rows, open_parquet, read_batches, reading
+from lstm_ray.storage.parquet import decoded_bytes, describe_doubled, missing_rows, open_parquet, read_batches, reading
 from lstm_ray.text.tokenize import decode_texts, is_text_type, no_texts
 from lstm_ray.wording import counted, no_column, quoted, usual_column
 
@@ -109,6 +109,7 @@ def find_shards(
         raise InputError(f"--text-column and --label-column are both {text_column!r}: texts are no labels")
     shards = []
     files = find_inputs(inputs, progress, warns_of_splits=True)
+    doubled: set[str] = set()
     for file in files:
         with open_parquet(file) as parquet:
             check_text_column(file, parquet, text_column, label_column)
@@ -119,6 +120,9 @@ def find_shards(
                 if column != LENGTH:
                     _type_of(file, parquet, column, "--by", by, otherwise=_BY_WITHOUT_COLUMN)
             shards += list_shards(file, parquet, is_validation)
+            doubled.update(set(file.partitions).intersection(parquet.schema_arrow.names))
+    if read := doubled.intersection((text_column, label_column, group_column, *by)):
+        progress(f"note: {describe_doubled(read)}")
     return shards
 
 
@@ -355,8 +359,8 @@ def _read_labels(files: Sequence[InputFile], column: str) -> tuple[pa.ChunkedArr
 
 
 def _wrong_label(shard: Shard, column: str, values: pa.ChunkedArray, position: int) -> str:
-    value = values[position].as_py()
-    problem = "is null" if value is None else f"{value:g} is neither 0 nor 1"
+    value = written_labels(values.slice(position, 1))[0].as_py()
+    problem = "is null" if value is None else f"{value} is neither 0 nor 1"
     with open_parquet(shard.file) as parquet:
         labels, names = _read_column(shard.file, parquet, column), class_names(parquet.schema_arrow, column)
     advice = propose_mapping(labels, names) or "choose with --label-column"

@@ -203,6 +203,13 @@ def _doubts(
                 f"these are the rows on which the epoch or threshold of {model} was chosen: measured on others, it may "
                 "be worse",
             )
+    for bundle in bundles:
+        if bundle.lost_its_texts():
+            yield (
+                "warning",
+                f"whether rows were learned from is unknown: seen.parquet, the hashes of the training texts, is "
+                f"missing in {bundle.path}",
+            )
     for missing in _missing_labels(config, shards, evaluation.counts):
         yield "warning", missing
     auc = evaluation.intervals["auc"]

@@ -110,6 +110,10 @@ class Bundle(Description):
         """Returns whether the bundle contains the hashes of its training texts; a user may have deleted them."""
         return _SEEN in self.sha256 and storage.exists(storage.join(self.path, _SEEN))
 
+    def lost_its_texts(self) -> bool:
+        """Returns whether these hashes were written, and deleted since."""
+        return _SEEN in self.sha256 and not self.knows_its_texts()
+
     def seen(self) -> SeenTexts | None:
         """Reads the hashes of the training texts; returns None if the bundle does not contain them.
 
@@ -376,7 +380,13 @@ def _hint(path: str) -> str:
 
 
 def _bundles_near(path: str) -> list[str]:
-    """Returns the bundle that a local file is in, or those of the runs that a directory is, or has in it."""
+    """Returns the bundle that a local file is in, or those of the runs that a directory is, or has in it.
+
+    Near a missing path is what is in the directory that it would be in.
+    """
+    parent = storage.absolute(path).rstrip("/").rpartition("/")[0]
+    if storage.is_local(path) and not storage.exists(path) and _is_directory(parent or "/"):
+        path = parent or "/"
     if _is_directory(path):
         inside = storage.join(path, "model")
         near = [inside]

@@ -45,7 +45,7 @@ _HASH = re.compile("[0-9a-f]{64}")
 class _Rest(BaseModel):
     """The content of bundle.json besides settings and profile, as far as it is read; see `Description`."""
 
-    threshold: float = Field(ge=0, le=1)
+    threshold: float = Field(ge=0, le=1, strict=True)  # true is no threshold
     metrics: dict[str, Any]
     training: dict[str, Any]
     sha256: dict[str, str]
@@ -136,7 +136,7 @@ def parse(path: str, content: bytes) -> dict[str, Any]:
         absent = set(FILES.get(version, ())) - set(described.get("sha256", {}))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BundleError(f"{path}: {DESCRIPTION} is damaged: {reason(error)}") from error
-    if version not in FILES:
+    if type(version) is not int or version not in FILES:  # true and 1.0 equal 1
         raise BundleError(
             f"{path}: {DESCRIPTION} has bundle format {shortened(str(version))}, but this is lstm-ray "
             f"{lstm_ray.__version__}, which reads formats {' and '.join(map(str, FILES))}: install a newer lstm-ray"

@@ -59,10 +59,15 @@ def part_schema(schemas: Mapping[pa.Schema, InputFile], config: ScoreConfig) -> 
     types = dict(zip(NEW_COLUMNS, (pa.float32(), named_value, named_value), strict=True))
     if config.explain:
         types[WORDS_COLUMN] = WORDS
-    new = [pa.field(config.prefix + name, kind) for name, kind in types.items()]
+    new = [pa.field(name, kind) for name, kind in zip(new_columns(config), types.values(), strict=True)]
     if taken := [field.name for field in new if field.name in kept]:
         raise ConfigError(f"the input already has a column {taken[0]!r}: give the new columns a --prefix, e.g. new_")
     return pa.schema([*(unified.field(name) for name in kept), *new]), kept
+
+
+def new_columns(config: ScoreConfig) -> list[str]:
+    """Returns the names of the new columns."""
+    return [config.prefix + name for name in (*NEW_COLUMNS, *([WORDS_COLUMN] if config.explain else []))]
 
 
 def kept_by(config: ScoreConfig) -> list[str] | None:

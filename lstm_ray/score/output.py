@@ -26,7 +26,7 @@ from lstm_ray import storage
 from lstm_ray.config import OLDER_ENGINES, ScoreConfig, describe_changes, meaning_of, read_yaml, split_list, to_yaml
 from lstm_ray.errors import LstmRayError, OutputError
 from lstm_ray.progress import Progress
-from lstm_ray.score.parts import FileCounts, Tally, at_once, read_part, sync_parts
+from lstm_ray.score.parts import FileCounts, Tally, at_once, read_part, refuse_foreign, sync_parts
 from lstm_ray.score.plan import SCORES_VERSION, BadFile, Plan, is_part_name
 from lstm_ray.wording import as_call, counted
 
@@ -115,7 +115,21 @@ def check_output(config: ScoreConfig, plan: Plan) -> None:
 def _is_begun_plan(output: str) -> bool:
     """Returns whether `_plan` holds only what a run writes there, which ended before it wrote a part."""
     names = storage.list_names(storage.join(output, "_plan"))
-    return all(name.startswith(".") or f"_plan/{name}" in (_LOCK, _PLAN, _SETTINGS) for name in names)
+    if not all(name.startswith(".") or f"_plan/{name}" in (_LOCK, _PLAN, _SETTINGS) for name in names):
+        return False
+    if storage.exists(storage.join(output, _PLAN)):
+        return "fingerprint" in _read_plan(output)
+    settings = storage.join(output, _SETTINGS)  # written before the plan
+    return not storage.exists(settings) or read_yaml(ScoreConfig, storage.read_bytes(settings)) is not None
+
+
+def check_parts(output: str, plan: Plan) -> None:
+    """Raises OutputError if a file that the run would delete has a part's name, but no run wrote it."""
+    for directory in (output, storage.join(output, _NEXT)):
+        names = set(filter(is_part_name, storage.list_names(directory)))
+        if names and _read_plan(directory).get("fingerprint") == plan.layout.fingerprint:
+            names -= {chunk.part_name for chunk in plan.chunks()}  # these are read later, and kept if they are whole
+        refuse_foreign([storage.join(directory, name) for name in sorted(names)])
 
 
 def _difference(config: ScoreConfig, plan: Plan) -> str:

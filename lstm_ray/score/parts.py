@@ -154,6 +154,14 @@ def _count_values(column: pa.DictionaryArray) -> dict[str, int]:
 
 def read_part(path: str, fingerprint: str) -> Part | None:
     """Returns a part's counts; None if it is damaged, holds fewer rows than it counts, or is of another plan."""
+    rows, footer = _read_counts(path) or (0, {})
+    if footer.pop("fingerprint", None) != fingerprint or footer["rows"] != rows:
+        return None
+    return Part(**footer)
+
+
+def _read_counts(path: str) -> tuple[int, dict[str, Any]] | None:
+    """Returns a file's rows and what `write_part` wrote to its footer, {} for others; None if it is not readable."""
     try:
         filesystem, target = storage.locate(path)
         with filesystem.open_input_file(target) as source:
@@ -162,9 +170,24 @@ def read_part(path: str, fingerprint: str) -> Part | None:
             footer = json.loads((parquet.schema_arrow.metadata or {}).get(_FOOTER_KEY, b"{}"))
     except (OSError, pa.ArrowException, LstmRayError, ValueError):
         return None
-    if footer.pop("fingerprint", None) != fingerprint or footer["rows"] != rows:
-        return None
-    return Part(**footer)
+    return rows, footer if isinstance(footer, dict) else {}
+
+
+def refuse_foreign(paths: Sequence[str]) -> None:
+    """Raises OutputError if a file is neither a part of any run nor empty, as a part may be after a power failure."""
+
+    def is_foreign(path: str) -> bool:
+        filesystem, target = storage.locate(path)
+        found = _read_counts(path)
+        return not (found and found[1]) and bool(filesystem.get_file_info(target).size)
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for path, foreign in zip(paths, pool.map(is_foreign, paths), strict=True):
+            if foreign:
+                raise OutputError(
+                    f"{path}: has the name of a part, but lstm-ray score did not write it, or it is damaged: move it "
+                    "away, or choose another --output"
+                )
 
 
 def finished_parts(plan: Plan, output: str) -> Iterator[Part]:

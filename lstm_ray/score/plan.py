@@ -30,7 +30,7 @@ from lstm_ray.errors import InputError
 from lstm_ray.progress import Count, Progress, ignore
 from lstm_ray.score.columns import PartLayout, kept_by, mixed_types, part_schema
 from lstm_ray.storage.inputs import InputFile, find_inputs
-from lstm_ray.storage.parquet import PARTITION_TYPE, read_footer
+from lstm_ray.storage.parquet import PARTITION_TYPE, describe_doubled, read_footer
 from lstm_ray.text.tokenize import is_text_type, no_texts
 from lstm_ray.wording import counted, no_column
 
@@ -187,10 +187,8 @@ def make_plan(config: ScoreConfig, model_hash: str, progress: Progress = ignore)
     """
     files, footers, bad = _read_footers(find_inputs(config.inputs, progress), config, progress)
     check_bad_files(bad, config.max_bad_files, not files)
-    if doubled := sorted({name for footer in footers for name in footer.doubled}):
-        progress(
-            f"note: {', '.join(doubled)}: in files and in their directories' names: the files' own values are kept"
-        )
+    if doubled := {name for footer in footers for name in footer.doubled}:
+        progress(f"note: {describe_doubled(doubled)}")
     schemas: dict[pa.Schema, InputFile] = {}
     for file, footer in zip(files, footers, strict=True):
         schemas.setdefault(footer.schema, file)

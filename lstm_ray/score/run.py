@@ -34,6 +34,7 @@ from lstm_ray.score.local import score_here
 from lstm_ray.score.output import (
     Manifest,
     check_output,
+    check_parts,
     describe_files,
     finish_output,
     finish_replacing,
@@ -74,6 +75,7 @@ def score(config: ScoreConfig, progress: Progress) -> Manifest:
     check_output(config, plan)
     with locked_output(config.output):
         check_output(config, plan)  # again: the run that held the lock may have ended
+        check_parts(config.output, plan)
         directory = start_output(config, plan, progress)
         if directory != config.output:
             progress("the scores that are there stay until the new ones are complete")

@@ -38,7 +38,7 @@ def locate(path: str) -> tuple[fs.FileSystem, str]:
     if "\0" in path or path != path.encode(errors="replace").decode():
         raise InputError(f"{path}: this name is not UTF-8 or contains NUL, and Arrow cannot open it: rename the file")
     if "://" not in path:
-        return fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(path))
+        return fs.LocalFileSystem(), absolute(path)
     refuse_keys(path)
     store, inner, options = _split_uri(path)
     try:
@@ -114,8 +114,19 @@ def extend(path: str, ending: str) -> str:
 
 
 def absolute(path: str) -> str:
-    """Returns the absolute form of a local path; URIs are unchanged."""
-    return path if "://" in path else os.path.abspath(os.path.expanduser(path))
+    """Returns the absolute form of a local path; URIs are unchanged.
+
+    Raises:
+        InputError: The path is relative, and the current directory has been deleted.
+    """
+    if "://" in path:
+        return path
+    try:
+        return os.path.abspath(os.path.expanduser(path))
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{path}: is relative to the current directory, which has been deleted: change to another one"
+        ) from error
 
 
 def with_options(path: str, options: Sequence[str]) -> str:

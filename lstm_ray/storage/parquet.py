@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 import numpy as np
@@ -104,6 +104,11 @@ def with_partitions(table: pa.Table, partitions: Mapping[str, str | None]) -> pa
         if name not in table.column_names:
             table = table.append_column(name, pa.repeat(pa.scalar(value, PARTITION_TYPE), table.num_rows))
     return table
+
+
+def describe_doubled(names: Iterable[str]) -> str:
+    """Returns which of two values is read, where a column is in files and in their directories' names."""
+    return f"{', '.join(sorted(names))}: in files and in their directories' names: the files' own values are kept"
 
 
 @contextmanager

@@ -111,7 +111,10 @@ class Vocabulary:
                 raise ValueError("a word is missing or duplicate")
             words, counts = words.cast(pa.large_string()), counts.cast(pa.int64())
             words.validate(full=True)
-            size = int(table.schema.metadata[b"size"])
+            metadata = table.schema.metadata or {}
+            if b"size" not in metadata:
+                raise ValueError("the number of its ids is missing")
+            size = int(metadata[b"size"])
         except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
             where = f"{path}: " if isinstance(path, str | Path) else ""
             raise InputError(f"{where}not a vocabulary written by lstm-ray ({reason(error)})") from error

@@ -50,7 +50,7 @@ from lstm_ray.train.step.choice import choose_collective, choose_engine, runs_on
 from lstm_ray.train.step.schedule import check_schedule
 from lstm_ray.train.unlabelled import learn_file, read_all_texts, read_token_ids
 from lstm_ray.train.warm_start import metrics_before, start_from, with_weights_of
-from lstm_ray.wording import counted, named
+from lstm_ray.wording import are, counted, named
 
 _FEW_WORDS = 2  # on average, below which the column more likely holds ids
 
@@ -184,6 +184,12 @@ def _read(
         average = f"{read.words / read.rows:.1f} words on average"
         column = f"is --text-column {config.text_column} right, and are its words separated?"
         progress(f"note: the texts have {average}: {column}")
+    if prepared.contradictory_texts:
+        progress(
+            f"note: {counted(prepared.contradictory_texts, 'text')} of the training data "
+            f"{are(prepared.contradictory_texts)} labelled positive in one row and negative in another: no model can "
+            "learn both"
+        )
     if prepared.validation_rows_seen:
         progress(f"warning: {describe_seen(prepared.validation_rows_seen, len(prepared.validation), 'validation')}")
     check_schedule(config, len(prepared.training))

@@ -66,10 +66,11 @@ def make_dialect(
     given = {option: value for option, value in options.items() if value is not None}
     for option, value in given.items():
         if len(value) != 1 or value in "\r\n":
+            escaped = r"\t" if value.lower() == "tab" else value
             raise ConfigError(
                 f"{option} is {value!r}: expected one character"
                 + (", or none" if option == "--quote" else "")
-                + (f"; a shell makes one of $'{value}', YAML of \"{value}\"" if _ESCAPED.fullmatch(value) else "")
+                + (f"; a shell makes one of $'{escaped}', YAML of \"{escaped}\"" if _ESCAPED.fullmatch(escaped) else "")
             )
     if len(set(given.values())) < len(given):
         raise ConfigError(f"{', '.join(given)}: expected different characters")

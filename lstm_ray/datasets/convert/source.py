@@ -54,7 +54,10 @@ class Lines:
             if self.number == 1:
                 line = line.lstrip("\ufeff")  # some programs write two
             if len(line) == LONGEST:
-                raise InputError(f"{self.path}: line {self.number} has more than {LONGEST >> 20} Mi characters")
+                raise InputError(
+                    f"{self.path}: line {self.number:,} has more than {LONGEST >> 20} Mi characters, so it is "
+                    "hardly one review: write each row in a line of its own"
+                )
             if (rest := line.strip("\r\n")) and not rest.strip("\0\x1a"):
                 raise InputError(
                     f"{self.path}: line {self.number:,} has nothing but NUL or Ctrl-Z characters, as the end of a "

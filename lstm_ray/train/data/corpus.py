@@ -90,6 +90,7 @@ class Prepared:
         rows_with_other_label: Rows left out because the label mapping does not name their label.
         seen: The training texts.
         validation_rows_seen: Validation rows whose text is also a training text.
+        contradictory_texts: Training texts that are labelled positive in one row and negative in another.
         sum_of_validation_texts: Sum of the hashes of the validation texts.
         word_vectors: Initial vectors of the words, if they were given or learned.
         texts: Token ids of texts with and without labels, that the network first learns to predict words of.
@@ -106,6 +107,7 @@ class Prepared:
     rows_with_other_label: int = 0
     seen: SeenTexts = field(default_factory=SeenTexts)
     validation_rows_seen: int = 0
+    contradictory_texts: int = 0
     sum_of_validation_texts: int = 0
     word_vectors: WordVectors | None = None
     texts: Sequences | None = None
@@ -265,7 +267,7 @@ def assemble(shards: Iterable[EncodedShard], config: TrainConfig, seen_before: S
     words: list[pa.LargeStringArray] = []
     uncounted: list[pa.Table] = []
     groups: list[Hashes] = []
-    texts: list[Hashes40] = []
+    by_label: tuple[list[Hashes40], list[Hashes40]] = ([], [])
     validation_texts: list[Hashes40] = []
     without_text = with_other_label = without_group = 0
     for shard in shards:
@@ -274,7 +276,8 @@ def assemble(shards: Iterable[EncodedShard], config: TrainConfig, seen_before: S
         without_text += shard.rows_without_text
         with_other_label += shard.rows_with_other_label
         without_group += shard.rows_without_group
-        texts.append(shard.training_texts.copy())
+        for label, hashes in enumerate(by_label):
+            hashes.append(shard.training_texts[shard.training.labels == label])
         validation_texts.append(shard.validation_texts.copy())
         if shard.groups is not None:
             groups.append(shard.groups.copy())
@@ -296,12 +299,11 @@ def assemble(shards: Iterable[EncodedShard], config: TrainConfig, seen_before: S
         for rows in (training, validation):
             codes = rows.codes_of(number)
             codes[:] = ids[codes]
-    if seen_before is not None:
-        texts.append(seen_before.hashes)
-    seen = SeenTexts(texts)
+    negative, positive = map(SeenTexts, by_label)
+    seen = SeenTexts([negative.hashes, positive.hashes, *([] if seen_before is None else [seen_before.hashes])])
     leaked = sum(map(seen.count, validation_texts))
     if config.refits_on_all_rows:
-        seen = SeenTexts([*texts, *validation_texts])
+        seen = SeenTexts([seen.hashes, *validation_texts])
     prepared = Prepared(
         training.corpus(),
         validation.corpus(),
@@ -310,6 +312,7 @@ def assemble(shards: Iterable[EncodedShard], config: TrainConfig, seen_before: S
         rows_with_other_label=with_other_label,
         seen=seen,
         validation_rows_seen=leaked,
+        contradictory_texts=negative.count(positive.hashes),
         sum_of_validation_texts=sum(map(sum_of, validation_texts)),
         profile=TrainingData(training.profile() + Profile(without_words=without_text), validation.profile()),
     )

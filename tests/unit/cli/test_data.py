@@ -173,3 +173,12 @@ def test_parquet_is_not_written_to_stdout(monkeypatch: pytest.MonkeyPatch, tmp_p
         str(done.exception) == "--output -: Parquet is not written to stdout: name a file, or for one of this name ./-"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+
+
+def test_of_a_file_without_texts_no_command_is_proposed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("columns.json").write_text('{"text": {"0": "a good film"}, "label": {"0": 1}}\n', encoding="utf-8")
+    done = CliRunner().invoke(app, ["data", "convert", "columns.json", "-o", "out.parquet"])
+    assert done.exit_code == 0, done.output
+    assert "Converted" in done.output
+    assert "next" not in done.output

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,11 +19,13 @@ from lstm_ray.score.output import Manifest
 from lstm_ray.score.run import score
 
 
-def shown_at_the_end(monkeypatch: pytest.MonkeyPatch, manifest: Manifest, prefix: str = "") -> dict[str, str]:
+def shown_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, manifest: Manifest, config: ScoreConfig | None = None
+) -> dict[str, str]:
     """Returns the rows of the table on stdout."""
     shown: dict[str, str] = {}
     monkeypatch.setattr(console, "show_table", lambda _, rows: shown.update(rows))
-    show_manifest(manifest, prefix)
+    show_manifest(manifest, config or ScoreConfig())
     return shown
 
 
@@ -39,7 +42,7 @@ def test_the_next_command_shows_the_first_scored_rows(
     pq.write_table(pa.table(columns), tmp_path / "in.parquet")
     output = tmp_path / 'to "be" scored, it\'s ü'
     config = ScoreConfig(inputs=(str(tmp_path / "in.parquet"),), model=str(tiny_bundle), output=str(output))
-    command = shown_at_the_end(monkeypatch, score(config, ignore))["next"]
+    command = shown_at_the_end(monkeypatch, score(config, ignore), config)["next"]
     assert {path.name for path in output.iterdir()} >= {"_plan", "_report.html", "_manifest.json", "_SUCCESS"}
     assert command.startswith("python -c " if has_python else f"{sys.executable} -c ")
     done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=True, timeout=60)
@@ -55,10 +58,30 @@ def test_the_next_command_leaves_out_texts_that_pandas_cannot_read(
     pq.write_table(pa.table({"text": texts}), tmp_path / "in.parquet")
     paths = {"inputs": (str(tmp_path / "in.parquet"),), "model": str(tiny_bundle), "output": str(tmp_path / "out")}
     config = ScoreConfig.model_validate({**paths, "prefix": "new_"})
-    command = shown_at_the_end(monkeypatch, score(config, ignore), config.prefix)["next"]
+    command = shown_at_the_end(monkeypatch, score(config, ignore), config)["next"]
     done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=True, timeout=60)
     assert "new_sentiment_probability" in done.stdout
     assert "invalid_utf8" in done.stdout
+
+
+@pytest.mark.parametrize("settings", [{}, {"keep_columns": ("café", "when")}, {"explain": 1}])
+def test_the_next_command_leaves_out_columns_that_pandas_cannot_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_bundle: Path, settings: dict[str, Any]
+) -> None:
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
+    columns = {
+        "café": pa.array([b"caf\xe9"], pa.binary()).view(pa.string()),
+        "when": pa.array([2**62], pa.timestamp("us")),
+        "review": pa.array(["a good film"]),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "in.parquet")
+    paths = {"inputs": (str(tmp_path / "in.parquet"),), "model": str(tiny_bundle), "output": str(tmp_path / "out")}
+    config = ScoreConfig.model_validate({**paths, "text_column": "review", **settings})
+    command = shown_at_the_end(monkeypatch, score(config, ignore), config)["next"]
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=True, timeout=60)
+    assert "sentiment_probability" in done.stdout
+    assert ("a good film" in done.stdout) == ("keep_columns" not in settings)
+    assert ("sentiment_words" in done.stdout) == ("explain" in settings)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from lstm_ray.datasets.convert.next_step import next_command
 from lstm_ray.datasets.labelled import Shard, count_labels, find_shards, read_shard, sample_rows
 from lstm_ray.datasets.labels import OTHER, ZERO_AND_ONE, LabelMapping
 from lstm_ray.errors import InputError
+from lstm_ray.progress import Event
 from lstm_ray.storage.inputs import InputFile
 
 
@@ -125,6 +126,8 @@ def test_labels_may_be_of_any_number_type(tmp_path: Path, kind: pa.DataType) -> 
     [
         ([0, 1, 0, 2, 1], 3, "2 is neither 0 nor 1 .* --positive-labels LABELS --negative-labels LABELS"),
         ([0, -1, 5, 0, 1], 1, "-1 is neither 0 nor 1 .* -1 for unknown, .* --positive-labels 5 --negative-labels 0,1"),
+        ([1, 0, 1, 0, 1234567], 4, "1234567 is neither 0 nor 1 .*"),
+        ([1, 0, 2**53 + 1, 0, 1], 2, "9007199254740993 is neither 0 nor 1 .*"),
         ([1, 0, 1, 0, 0.5], 4, "0.5 is neither 0 nor 1 .* --positive-labels 1 --negative-labels 0"),
         ([1, 0, None, 0, 0], 2, "is null .* --positive-labels 1 --negative-labels 0"),
     ],
@@ -432,3 +435,11 @@ def test_a_sample_is_drawn_from_all_shards_alike() -> None:
         counts[chosen(sample_rows(fake_shards([100, 900]), 100, seed))] += 1
     assert abs(counts[:100].mean() - 30) < 3
     assert abs(counts[100:].mean() - 30) < 1
+
+
+def test_a_label_in_the_file_and_in_its_directorys_name_is_pointed_out(tmp_path: Path) -> None:
+    (tmp_path / "label=0").mkdir()
+    write(tmp_path / "label=0" / "a.parquet", list("ab"), [1, 0])
+    notes: list[Event] = []
+    find_shards([str(tmp_path)], "text", "label", progress=notes.append)
+    assert notes == ["note: label: in files and in their directories' names: the files' own values are kept"]

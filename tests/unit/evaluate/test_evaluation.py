@@ -164,7 +164,12 @@ def test_damaged_hashes_are_an_error_of_the_bundle(tmp_path: Path, tiny_bundle: 
     with pytest.raises(BundleError, match=r"the bundle's seen\.parquet is damaged"):
         measured(tmp_path, model, [0, 1])
     (model / "seen.parquet").unlink()  # by somebody who publishes the model, but not what it has learned from
-    assert measured(tmp_path, model, [0, 1])[0].rows_seen is None
+    result, notes = measured(tmp_path, model, [0, 1])
+    assert result.rows_seen is None
+    assert notes == [
+        f"warning: {tmp_path}/reviews.parquet: whether rows were learned from is unknown: seen.parquet, the hashes of "
+        f"the training texts, is missing in {model}"
+    ]
 
 
 def test_the_output_is_checked_before_anything_is_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -235,6 +235,16 @@ def test_a_run_in_place_of_its_model_is_told_where_that_is(copy: Path) -> None:
         read_bundle(str(copy.parent))
 
 
+def test_a_misspelt_path_is_told_which_bundle_is_there(copy: Path, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    shutil.move(copy, tmp_path / "runs/first/model")
+    for path in ("runs/first/modle", "runs/frist", "runs/frist/"):
+        with pytest.raises(BundleError, match=rf"no such model bundle; did you mean {tmp_path}/runs/first/model\?$"):
+            read_bundle(f"{tmp_path}/{path}")
+    with pytest.raises(BundleError, match=r"no such model bundle$"):
+        read_bundle(f"{tmp_path}/rums/first/model")
+
+
 def test_a_directory_of_runs_is_told_which_bundles_are_in_it(copy: Path, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     for name in "abcdefg":

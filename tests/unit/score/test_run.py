@@ -398,6 +398,54 @@ def test_overwrite_leaves_what_score_did_not_write(run: Run, place: Path) -> Non
     assert [(output / name).read_text() for name in foreign] == ["mine"] * len(foreign)
 
 
+@pytest.mark.parametrize("directory", ["", "_next/"])
+@pytest.mark.parametrize("is_parquet", [True, False])
+def test_a_file_with_the_name_of_a_part_that_no_run_wrote_is_refused(
+    run: Run, place: Path, directory: str, is_parquet: bool
+) -> None:
+    run()
+    before = parts(place / "out")
+    mine = place / "out" / directory / "part-000099-000000000000.parquet"
+    mine.parent.mkdir(exist_ok=True)
+    if is_parquet:
+        pq.write_table(pa.table({"mine": [1]}), mine)
+    else:
+        mine.write_text("mine")
+    content = mine.read_bytes()
+    for changes in ({"prefix": "new_", "overwrite": True}, {}):
+        with pytest.raises(
+            OutputError, match=r"99-000000000000\.parquet: has the name of a part, but .*: move it away"
+        ):
+            run(**changes)
+        assert mine.read_bytes() == content
+    mine.rename(place / "mine.parquet")
+    assert parts(place / "out") == before
+    assert run(prefix="new_", overwrite=True).parts_kept == 0
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "plan.json"])
+@pytest.mark.parametrize("content", ["mine: 1\n", "command: train\n", "{", "[]", ""])
+def test_a_plan_of_somebody_else_is_left_alone(run: Run, place: Path, name: str, content: str) -> None:
+    mine = place / "out" / "_plan" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text(content)
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match=r"its _plan/plan\.json is not one of lstm-ray score"):
+            run(overwrite=overwrite)
+    assert mine.read_text() == content
+
+
+@pytest.mark.parametrize("names", [["config.yaml"], ["config.yaml", "lock"], ["config.yaml", "plan.json"], ["lock"]])
+def test_a_run_that_ended_before_its_first_part_begins_again(run: Run, place: Path, names: list[str]) -> None:
+    run()
+    for path in [*(place / "out").glob("*.*"), place / "out" / "_SUCCESS"]:
+        path.unlink()
+    for path in (place / "out" / "_plan").iterdir():
+        if path.name not in names:
+            path.unlink()
+    assert run().parts_kept == 0
+
+
 @pytest.mark.parametrize("plan", ["", "{}", "[]", '{"fingerprint": null}'])
 def test_nothing_is_overwritten_in_a_directory_whose_plan_is_not_ours(run: Run, place: Path, plan: str) -> None:
     (place / "out" / "_plan").mkdir(parents=True)

@@ -110,3 +110,15 @@ def test_keys_in_an_option_are_refused_and_not_repeated(option: str) -> None:
     with pytest.raises(ConfigError, match=r"^--filesystem-option \w+=\.\.\. is a key, .*AWS_ACCESS_KEY_ID") as caught:
         storage.with_options("s3://bucket/x", [option])
     assert "PLANTED" not in str(caught.value)
+
+
+def test_a_relative_path_in_a_deleted_directory_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    for find in (storage.absolute, storage.locate):
+        with pytest.raises(InputError, match=r"^a/b: is relative to the current directory, which has been deleted"):
+            find("a/b")
+        find("/a/b")
+    monkeypatch.chdir(tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,17 @@ def test_a_column_of_single_words_is_pointed_out(settings: TrainConfig, watcher:
     run.train(changed(settings, text_column=column, epochs=1), watcher)
     note = "note: the texts have 1.0 words on average: is --text-column id right, and are its words separated?"
     assert (note in watcher.said) == (column == "id")
+
+
+def test_texts_with_both_labels_are_pointed_out(settings: TrainConfig, watcher: Any) -> None:
+    table = pq.read_table(settings.train[0])
+    both = pa.table(
+        {"text": ["one", "two", "three"] * 2, "label": pa.array([0] * 3 + [1] * 3, table.schema.field("label").type)}
+    )
+    pq.write_table(pa.concat_tables([table.select(["text", "label"]), both]), settings.train[0])
+    run.train(changed(settings, epochs=1), watcher)
+    (note,) = [one for one in watcher.said if "in another" in one]
+    assert re.fullmatch(r"note: [123] texts? of the training data (is|are) labelled positive in one row and .*", note)
 
 
 def test_a_run_that_gets_no_better_stops_early_and_is_complete(settings: TrainConfig, watcher: Any) -> None:

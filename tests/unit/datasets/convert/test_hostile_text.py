@@ -37,7 +37,10 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     ),
     "long_key.jsonl": (b'{"' + b"k" * 100_000 + b'":1,"' + b"k" * 100_000 + b'":1}', "occurs twice"),
     "digits.jsonl": (b'{"a":' + b"9" * 5_000 + b"}", "Exceeds the limit"),
-    "long_line.csv": (b"a,b\n" + b"x" * 3_000_000, "line 2 has more than 1 Mi characters"),
+    "long_line.csv": (
+        b"a,b\n" + b"x" * 3_000_000,
+        "line 2 has more than 1 Mi characters, so it is hardly one review: write",
+    ),
     "long_line.jsonl": (b'{"a":"' + b"x" * 3_000_000 + b'"}', "line 1 has more than 1 Mi characters"),
     "packed_line.csv.gz": (gzip.compress(b"a,b\n" + b"x" * 30_000_000), "line 2 has more than 1 Mi characters"),
     "packed_line.jsonl.bz2": (bz2.compress(b" " * 30_000_000), "line 1 has more than 1 Mi characters"),

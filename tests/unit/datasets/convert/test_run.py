@@ -334,7 +334,7 @@ def test_what_would_go_wrong_unnoticed_is_refused(tmp_path: Path) -> None:
     for option, value in (("delimiter", ";;"), ("quote", "''"), ("escape", "\n"), ("delimiter", "")):
         with pytest.raises(ConfigError, match=f"--{option} is .*: expected one character"):
             convert(source, tmp_path / "out.parquet", **{option: value})
-    for value, meant in (("\\t", "\t"), ("\\x01", "\x01")):
+    for value, meant in (("\\t", "\t"), ("tab", "\t"), ("TAB", "\t"), ("\\x01", "\x01")):
         with pytest.raises(ConfigError, match="expected one character; a shell makes one of ") as raised:
             convert(source, tmp_path / "out.parquet", delimiter=value)
         for_shell, for_yaml = str(raised.value).split(" of ")[1:]

@@ -300,9 +300,8 @@ def test_shards_are_held_once() -> None:
                 Corpus(Sequences(codes.reshape(-1), offsets), labels),
                 Corpus(Sequences(codes[0], offsets[:2]), labels[:1]),
             ]
-            yield EncodedShard(
-                *sides, words, pa.table({"word": words, "count": np.arange(100)}), 1, 2, labels[:0], labels[:0]
-            )
+            counts = pa.table({"word": words, "count": np.arange(100)})
+            yield EncodedShard(*sides, words, counts, 1, 2, labels.astype(np.int64), labels[:0])
 
     settings = config(vocabulary_size=200, max_tokens=80)
     assemble(itertools.islice(encoded(), 1), settings)  # imports what is imported late
@@ -391,6 +390,13 @@ def test_validation_rows_whose_text_is_learned_from_are_counted(tmp_path: Path) 
     seen = (data.validation_rows_seen, len(data.validation))
     assert seen == (3, 4), "by the text but for letter case, rows without words aside"
     assert len(data.seen) == 3
+
+
+def test_training_texts_with_both_labels_are_counted(tmp_path: Path) -> None:
+    texts = ["good film", "bad film", "Bad film", "a film", "a  film", "good film", "one", "one film"]
+    train = texts_file(tmp_path / "train.parquet", texts, row_group_size=2)
+    validation = texts_file(tmp_path / "validation.parquet", ["one", "one", "two", "two"])
+    assert prepared(config(train, validation=(str(validation),))).contradictory_texts == 3
 
 
 def test_no_held_out_row_is_learned_from_because_of_white_space_around_it(tmp_path: Path) -> None:
