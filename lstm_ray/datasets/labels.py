@@ -32,7 +32,7 @@ _MOST_CLASSES = 25  # a column with more distinct values does not contain labels
 _POSITIVE = ("positive", "pos", "good", "yes", "true")
 _NEGATIVE = ("negative", "neg", "bad", "no", "false")
 _DEGREE = re.compile("^(very|extremely|strongly)[ _-]")  # very negative, as in SST-5
-_NO_LABEL = ("", "nan", "null", "none", "na", "n/a", "n.a.", "unknown")
+_NO_LABEL = ("", "nan", "null", "none", "na", "n/a", "n.a.", "k.a.", "unknown")
 _UNKNOWN = (*_NO_LABEL, "-1", "-1.0")
 # Scales: their highest number, where their lowest may be, and between which numbers a label is neither. 0 to 4 is SST's
 # and Sentiment140's; below 5 and above 6 of 10 is nearly where IMDb's reviews were cut (Maas et al. 2011).
@@ -287,6 +287,7 @@ def meant_labels(mapping: LabelMapping, *columns: pa.ChunkedArray) -> str | None
     """Returns the options with the labels that are meant, if some of the mapping are not in the columns; else None.
 
     A label is meant by one that differs in case or a few letters, but not in the first one: "happy" is not "unhappy".
+    A number is meant in all its spellings: by 5 also 5,0 and 5.0.
     If none is, but a side has no label at all, the labels are those that `propose_mapping` is certain of.
     """
     found = list(dict.fromkeys(label for column in columns for label in _distinct(column)))
@@ -299,8 +300,13 @@ def meant_labels(mapping: LabelMapping, *columns: pa.ChunkedArray) -> str | None
             free.setdefault(_key(label), []).append(label)
 
     def meant(labels: Sequence[str]) -> list[str]:
-        each = ([label] if spelled(label) in there else _similar(label, free) or [label] for label in labels)
+        each = (
+            [label, *same(label)] if spelled(label) in there else _similar(label, free) or [label] for label in labels
+        )
         return [one for some in each for one in some]
+
+    def same(label: str) -> list[str]:
+        return free.get(_key(label), []) if _number(label) is not None else []
 
     sides = meant(mapping.positive), meant(mapping.negative)
     if sides == ([*mapping.positive], [*mapping.negative]):
