@@ -49,13 +49,16 @@ def test_a_threshold_that_costs_accuracy_on_purpose_makes_no_model_worse(
     monkeypatch: pytest.MonkeyPatch, goal: dict[str, float], is_better: bool
 ) -> None:
     said: list[str] = []
+    shown: dict[str, str] = {}
     monkeypatch.setattr(console, "warn", said.append)
+    monkeypatch.setattr(console, "show_table", lambda _, rows: shown.update(rows))
     labels = np.array([1, 1, 0, 0], np.int8)
     before = BinaryCounts.from_scores(labels, np.array([0.6, 0.6, 0.4, 0.4], np.float32)).metrics()
     now = BinaryCounts.from_scores(labels, np.array([0.9, 0.8, 0.1, 0.1], np.float32), threshold=0.85).metrics()
     config = TrainConfig(output="new", epochs=1, from_="old/model", **goal)  # type: ignore[arg-type]
     show_outcome(Outcome(State(epoch=1, best_epoch=1, metrics=now), config, 90, 4, 0, 0, before=before))
     assert any("old/model is still better" in line for line in said) is is_better
+    assert shown["accuracy before"] == "1.0000 ± 0.0000, of old/model, at its threshold of 0.5"
 
 
 @pytest.mark.parametrize(("wrong", "remedy"), [(1, "standard error, so the next command decides"), (9, "or more rows")])
