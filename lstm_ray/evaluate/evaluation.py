@@ -156,7 +156,8 @@ def evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
         evaluation = replace(evaluation, rows_seen=None)
     if other is None or not other.knows_its_texts():
         evaluation = replace(evaluation, other_rows_seen=None)
-    for kind, doubt in _doubts(config, evaluation, shards, bundles):
+    doubts = list(_doubts(config, evaluation, shards, bundles))
+    for kind, doubt in doubts:
         progress(f"{kind}: {', '.join(config.inputs)}: {doubt}")
     if config.goal is not None:
         try:
@@ -166,7 +167,7 @@ def evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
     if config.output is not None:
         evaluation = replace(evaluation, mistakes=_with_words(evaluation.mistakes, bundle))
         try:
-            _write(config, config.output, evaluation)
+            _write(config, config.output, evaluation, [doubt for _, doubt in doubts])
         except OutputError as error:
             raise ReportError(str(error), evaluation) from error
     return evaluation
@@ -373,7 +374,7 @@ def _with_words(mistakes: list[Mistake], bundle: Bundle) -> list[Mistake]:
     return [*(replace(one, words=tuple(found)) for one, found in zip(first, words, strict=True)), *others]
 
 
-def _write(config: EvaluateConfig, output: str, evaluation: Evaluation) -> None:
+def _write(config: EvaluateConfig, output: str, evaluation: Evaluation, doubts: Sequence[str]) -> None:
     report = evaluation_report(
         title=f"Evaluation of {config.model}",
         counts=evaluation.counts,
@@ -382,6 +383,8 @@ def _write(config: EvaluateConfig, output: str, evaluation: Evaluation) -> None:
         groups=evaluation.groups,
         comparison=evaluation.comparison,
         chosen=evaluation.chosen,
+        left_out=evaluation.rows_without_text + evaluation.rows_with_other_label,
+        doubts=doubts,
     )
     metrics = json.dumps(evaluation.to_json(), indent=2) + "\n"
     storage.write_bytes(storage.join(output, "report.html"), report.encode())

@@ -129,6 +129,16 @@ def test_rows_that_the_model_has_learned_from_are_counted(tmp_path: Path, tiny_b
     assert (result.metrics["rows_seen_in_training"], notes) == (0, [])
 
 
+def test_the_report_has_the_doubts_and_the_number_of_rows_that_were_left_out(tmp_path: Path, tiny_bundle: Path) -> None:
+    model = trained_on(tiny_bundle, tmp_path / "model", "a good film")
+    mapping = {"positive_labels": "1", "negative_labels": "0"}
+    result, _ = measured(tmp_path, model, [0, 1, None], output=str(tmp_path / "report"), **mapping)
+    assert (result.counts.rows, result.rows_with_other_label) == (2, 1)
+    report = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "2 of 2 evaluation rows (100.0%) also occur in the training data: nothing here is measured on new" in report
+    assert "<small>1 left out</small>" in report
+
+
 def test_rows_that_the_other_model_has_learned_from_are_told_too(tmp_path: Path, tiny_bundle: Path) -> None:
     other = trained_on(tiny_bundle, tmp_path / "other", "a good film")
     result, notes = measured(tmp_path, tiny_bundle, [0, 1, 1], compare=str(other))
