@@ -215,7 +215,7 @@ def test_what_a_mistake_is_can_be_read_on_a_phone_and_bands_of_length_stay_in_a_
     group = GroupResult("length", "101-200", 9, 4, 0.5, (0.2, 0.8), 0.5, 0.5, 1.0)
     page = tmp_path / "evaluate.html"
     report = evaluation_report(
-        title="", counts=counts(), config={}, groups=[group], mistakes=[Mistake("a film", 0, 0.98, "a.parquet", 7)]
+        title="", counts=counts(), config={}, groups=[group], mistakes=[Mistake("film " * 50, 0, 0.98, "a.parquet", 7)]
     )
     page.write_text(report, encoding="utf-8")
     names = """[...document.querySelectorAll('.mistakes td.key')].map(
@@ -226,6 +226,8 @@ def test_what_a_mistake_is_can_be_read_on_a_phone_and_bands_of_length_stay_in_a_
         assert shown == [word + text for word, text in zip(words, ("positive, 98.0%", "negative", "7"), strict=True)]
         cell: Any = browser.evaluate("document.querySelector('.numbers tbody td').getBoundingClientRect().height")
         assert cell < 40
+        review: Any = browser.evaluate("document.querySelector('.mistakes td.value').getBoundingClientRect().right")
+        assert review <= width
 
 
 def test_a_long_table_of_groups_scrolls_in_itself(browser: Browser, tmp_path: Path) -> None:
