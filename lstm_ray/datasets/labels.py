@@ -356,7 +356,7 @@ def _distinct(column: pa.ChunkedArray) -> list[str]:
     else:
         labels = list(dict.fromkeys(_written(value) for value in pc.unique(_plain(column).drop_null()).to_pylist()))
     numbers = {label: number for label in labels if (number := _number(label)) is not None}
-    return sorted(labels, key=numbers.__getitem__ if len(numbers) == len(labels) else None)
+    return sorted(sorted(labels), key=numbers.__getitem__ if len(numbers) == len(labels) else None)
 
 
 def _is_number_type(kind: pa.DataType) -> bool:

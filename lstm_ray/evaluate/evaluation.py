@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from lstm_ray import storage
 from lstm_ray.config import CalibrateConfig, EvaluateConfig, with_paths
-from lstm_ray.datasets.labelled import Shard, describe_left_out, find_shards, list_labels, sample_rows
+from lstm_ray.datasets.labelled import Shard, describe_left_out, doubt_left_out, find_shards, list_labels, sample_rows
 from lstm_ray.datasets.labels import label_mapping
 from lstm_ray.datasets.seen import describe_seen
 from lstm_ray.errors import InputError, OutputError, ReportError
@@ -206,8 +206,12 @@ def _doubts(
                 f"these are the rows on which the epoch or threshold of {model} was chosen: measured on others, it may "
                 "be worse",
             )
-    for missing in _missing_labels(config, shards, evaluation.counts):
-        yield "warning", missing
+    missing = list(_missing_labels(config, shards, evaluation.counts))
+    if not missing:  # that names the labels too
+        doubt = doubt_left_out(evaluation.rows_with_other_label, shards, config.label_column, label_mapping(config))
+        missing = [] if doubt is None else [doubt]
+    for one in missing:
+        yield "warning", one
     auc = evaluation.intervals["auc"]
     if auc is not None and auc[1] < 0.5:
         yield (

@@ -256,6 +256,22 @@ def test_rows_that_the_model_has_learned_from_are_counted(
     assert warning.startswith(f"warning: {rows}: 5 of 30 evaluation rows (16.7%) also occur in the training data: ")
 
 
+def test_labels_in_another_spelling_are_not_left_out_in_silence(
+    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixed(monkeypatch)
+    rows, said = labelled(tmp_path, tiny_bundle), list[Any]()
+    table = pq.read_table(rows)
+    names = [("5,0" if row == 0 else "5" if label else "1") for row, label in enumerate(table["label"].to_pylist())]
+    pq.write_table(table.set_column(1, "label", pa.array(names)), rows)
+    sides = {"positive_labels": "5", "negative_labels": "1"}
+    lstm_ray.calibrate(rows, model=tiny_bundle, output=tmp_path / "new", progress=said.append, **sides)
+    (warning,) = [str(one) for one in said if "with other labels" in str(one)]
+    assert warning.startswith(
+        f"warning: {rows}: 1 row with other labels left out (there are '1', '5', '5,0'): did you "
+    )
+
+
 def test_rows_that_chose_the_threshold_are_recognised(
     tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -98,6 +98,26 @@ def test_rows_of_one_label_are_measured_with_a_warning(
     assert result.metrics["auc"] is None
 
 
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        (
+            ["5", "5,0", "1", "3"],
+            "2 rows with other labels left out (there are '1', '3', '5', '5,0'): did you mean --positive-labels "
+            "'5,\"5,0\"' --negative-labels 1?",
+        ),
+        (["5", "4,0", "1", "3"], None),
+        ([5.0, 5.5, 1.0, 3.0], None),
+    ],
+)
+def test_labels_in_another_spelling_are_not_left_out_in_silence(
+    tmp_path: Path, tiny_bundle: Path, labels: list[Any], says: str | None
+) -> None:
+    result, notes = measured(tmp_path, tiny_bundle, labels, positive_labels="5", negative_labels="1")
+    assert result.rows_with_other_label == 2
+    assert notes == ([] if says is None else [f"warning: {tmp_path}/reviews.parquet: {says}"])
+
+
 # Rows that the model has learned from
 
 
