@@ -83,7 +83,7 @@ def _figures(outcome: Outcome) -> Iterator[tuple[str, str]]:
     by = f", by {METRIC_NAMES[config.best_by]}" if metrics else ""
     yield "best epoch", f"{state.best_epoch} of {state.epoch}{stopped}{by}"
     if outcome.before:
-        yield "accuracy before", f"{show_metric(outcome.before, 'accuracy')}, of {config.from_}"
+        yield "accuracy before", f"{show_metric(outcome.before, 'accuracy')}, of {config.from_}{outcome.decided_before}"
         yield "log loss", f"{outcome.before['log_loss']:.4f} -> {metrics['log_loss']:.4f}"
     if metrics:
         yield "validation accuracy", show_metric(metrics, "accuracy")

@@ -263,6 +263,17 @@ def describe_left_out(
     return left_out
 
 
+def doubt_left_out(rows: int, shards: Sequence[Shard], label_column: str, mapping: LabelMapping) -> str | None:
+    """Returns that rows with other labels were left out, if the mapping may mean some of them; else None."""
+    if not rows:
+        return None
+    with open_parquet(shards[0].file) as parquet:
+        if not is_text_type(_read_column(shards[0].file, parquet, label_column).type):
+            return None  # numbers have one spelling, so the other files need not be read again
+    labels, remedy = list_labels(shards, label_column, mapping)
+    return f"{counted(rows, 'row')} with other labels left out (there are {labels}){remedy}" if remedy else None
+
+
 def _read_column(file: InputFile, parquet: pq.ParquetFile, column: str) -> pa.ChunkedArray:
     if column not in parquet.schema_arrow.names:
         return _partition(file, column, parquet.metadata.num_rows)

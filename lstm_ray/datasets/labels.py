@@ -32,7 +32,7 @@ _MOST_CLASSES = 25  # a column with more distinct values does not contain labels
 _POSITIVE = ("positive", "pos", "good", "yes", "true")
 _NEGATIVE = ("negative", "neg", "bad", "no", "false")
 _DEGREE = re.compile("^(very|extremely|strongly)[ _-]")  # very negative, as in SST-5
-_NO_LABEL = ("", "nan", "null", "none", "na", "n/a", "n.a.", "unknown")
+_NO_LABEL = ("", "nan", "null", "none", "na", "n/a", "n.a.", "k.a.", "unknown")
 _UNKNOWN = (*_NO_LABEL, "-1", "-1.0")
 # Scales: their highest number, where their lowest may be, and between which numbers a label is neither. 0 to 4 is SST's
 # and Sentiment140's; below 5 and above 6 of 10 is nearly where IMDb's reviews were cut (Maas et al. 2011).
@@ -284,9 +284,10 @@ def describe_labels(*columns: pa.ChunkedArray) -> str:
 
 
 def meant_labels(mapping: LabelMapping, *columns: pa.ChunkedArray) -> str | None:
-    """Returns the options with the labels that are meant, if some of the mapping are not in the columns; else None.
+    """Returns the options with the labels that are meant, if they differ from those of the mapping; else None.
 
     A label is meant by one that differs in case or a few letters, but not in the first one: "happy" is not "unhappy".
+    A number is meant in all its spellings: by 5 also 5,0 and 5.0.
     If none is, but a side has no label at all, the labels are those that `propose_mapping` is certain of.
     """
     found = list(dict.fromkeys(label for column in columns for label in _distinct(column)))
@@ -294,8 +295,14 @@ def meant_labels(mapping: LabelMapping, *columns: pa.ChunkedArray) -> str | None
     spelled = _in_nfc if any(is_text_type(column.type) for column in columns) else _key
     there, positive, negative = ({*map(spelled, labels)} for labels in (found, mapping.positive, mapping.negative))
     others = [label for label in found if spelled(label) not in positive | negative]
-    missing = [label for label in (*mapping.positive, *mapping.negative) if spelled(label) not in there]
-    similar = {label: near for label in missing if (near := _similar(label, others))}
+    similar: dict[str, list[str]] = {}
+    for label in (*mapping.positive, *mapping.negative):
+        if spelled(label) not in there:
+            near = _similar(label, others)
+        else:
+            near = [label, *(one for one in others if _number(label) is not None and _key(one) == _key(label))]
+        if near not in ([], [label]):
+            similar[label] = near
     if similar:
         ones, zeros = (
             [one for label in labels for one in similar.get(label, [label])]
@@ -350,7 +357,7 @@ def _distinct(column: pa.ChunkedArray) -> list[str]:
     else:
         labels = list(dict.fromkeys(_written(value) for value in pc.unique(_plain(column).drop_null()).to_pylist()))
     numbers = {label: number for label in labels if (number := _number(label)) is not None}
-    return sorted(labels, key=numbers.__getitem__ if len(numbers) == len(labels) else None)
+    return sorted(sorted(labels), key=numbers.__getitem__ if len(numbers) == len(labels) else None)
 
 
 def _is_number_type(kind: pa.DataType) -> bool:

@@ -19,6 +19,9 @@ import numpy as np
 
 from lstm_ray import storage
 from lstm_ray.config import CalibrateConfig, EvaluateConfig, LabelSettings, RowSettings
+from lstm_ray.datasets.labelled import doubt_left_out
+from lstm_ray.datasets.labels import label_mapping
+from lstm_ray.datasets.seen import describe_seen
 from lstm_ray.errors import InputError
 from lstm_ray.evaluate.counts import LOG_LOSS_EPSILON, BinaryCounts, bin_ends, bin_starts
 from lstm_ray.evaluate.evaluation import add_up, check_unseen, evaluate_here, labelled_shards
@@ -91,7 +94,15 @@ def calibrate(config: CalibrateConfig, progress: Progress) -> Calibration:
     # A copy is not checked: a bundle's threshold may be 0 or 1, which `--threshold` refuses.
     measured = measured.model_copy(update={"threshold": bundle.threshold})
     with contextlib.closing(evaluate_here(shards, measured, bundle)) as results:
-        before = add_up(shards, results, measured, progress).counts
+        first = add_up(shards, results, measured, progress)
+    before = first.counts
+    if first.rows_seen:
+        accuracy = before.metrics()["accuracy"]
+        seen = describe_seen(first.rows_seen, before.rows, "evaluation", accuracy=accuracy)
+        progress(f"warning: {', '.join(config.inputs)}: {seen}")
+    mapping = label_mapping(config)
+    if (doubt := doubt_left_out(first.rows_with_other_label, shards, config.label_column, mapping)) is not None:
+        progress(f"warning: {', '.join(config.inputs)}: {doubt}")
     temperature = fit_temperature(before)
     progress(f"temperature {temperature:.4g}: scoring the rows again with it")
     scaled = at_temperature(bundle, temperature)

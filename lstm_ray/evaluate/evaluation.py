@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from lstm_ray import storage
 from lstm_ray.config import CalibrateConfig, EvaluateConfig, with_paths
-from lstm_ray.datasets.labelled import Shard, describe_left_out, find_shards, list_labels, sample_rows
+from lstm_ray.datasets.labelled import Shard, describe_left_out, doubt_left_out, find_shards, list_labels, sample_rows
 from lstm_ray.datasets.labels import label_mapping
 from lstm_ray.datasets.seen import describe_seen
 from lstm_ray.errors import InputError, OutputError, ReportError
@@ -156,7 +156,8 @@ def evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
         evaluation = replace(evaluation, rows_seen=None)
     if other is None or not other.knows_its_texts():
         evaluation = replace(evaluation, other_rows_seen=None)
-    for kind, doubt in _doubts(config, evaluation, shards, bundles):
+    doubts = list(_doubts(config, evaluation, shards, bundles))
+    for kind, doubt in doubts:
         progress(f"{kind}: {', '.join(config.inputs)}: {doubt}")
     if config.goal is not None:
         try:
@@ -166,7 +167,7 @@ def evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
     if config.output is not None:
         evaluation = replace(evaluation, mistakes=_with_words(evaluation.mistakes, bundle))
         try:
-            _write(config, config.output, evaluation)
+            _write(config, config.output, evaluation, [doubt for _, doubt in doubts])
         except OutputError as error:
             raise ReportError(str(error), evaluation) from error
     return evaluation
@@ -210,8 +211,12 @@ def _doubts(
                 f"whether rows were learned from is unknown: seen.parquet, the hashes of the training texts, is "
                 f"missing in {bundle.path}",
             )
-    for missing in _missing_labels(config, shards, evaluation.counts):
-        yield "warning", missing
+    missing = list(_missing_labels(config, shards, evaluation.counts))
+    if not missing:  # that names the labels too
+        doubt = doubt_left_out(evaluation.rows_with_other_label, shards, config.label_column, label_mapping(config))
+        missing = [] if doubt is None else [doubt]
+    for one in missing:
+        yield "warning", one
     auc = evaluation.intervals["auc"]
     if auc is not None and auc[1] < 0.5:
         yield (
@@ -378,7 +383,7 @@ def _with_words(mistakes: list[Mistake], bundle: Bundle) -> list[Mistake]:
     return [*(replace(one, words=tuple(found)) for one, found in zip(first, words, strict=True)), *others]
 
 
-def _write(config: EvaluateConfig, output: str, evaluation: Evaluation) -> None:
+def _write(config: EvaluateConfig, output: str, evaluation: Evaluation, doubts: Sequence[str]) -> None:
     report = evaluation_report(
         title=f"Evaluation of {config.model}",
         counts=evaluation.counts,
@@ -387,6 +392,8 @@ def _write(config: EvaluateConfig, output: str, evaluation: Evaluation) -> None:
         groups=evaluation.groups,
         comparison=evaluation.comparison,
         chosen=evaluation.chosen,
+        left_out=evaluation.rows_without_text + evaluation.rows_with_other_label,
+        doubts=doubts,
     )
     metrics = json.dumps(evaluation.to_json(), indent=2) + "\n"
     storage.write_bytes(storage.join(output, "report.html"), report.encode())

@@ -127,16 +127,25 @@ def psi(corpus: Integers, training: Integers) -> float:
     return float(((here - there) * np.log(here / there)).sum())
 
 
-def warn(movements: Sequence[Movement]) -> str | None:
-    """Returns what it means that a corpus has moved much, and what to do; None if it has not."""
+def warn(movements: Sequence[Movement], max_rows: object = None) -> str | None:
+    """Returns what it means that a corpus has moved much, and what to do; None if it has not.
+
+    Args:
+        movements: As `compare` returns them.
+        max_rows: The number of first rows that were scored; None if all were.
+    """
     much = [one for one in movements if one.moved == "much"]
     if not much:
         return None
-    what = "these texts are" if any(one.name != "scores" for one in much) else "the scores of these texts are"
+    what = "these texts are not like those that the model was trained on"
+    if all(one.name == "scores" for one in much):
+        what = "the scores of these texts are not like those of the model's validation rows"
     figures = ", ".join(one.describe() for one in much)
     causes = "; or ".join(dict.fromkeys(_CAUSES[one.name] for one in much))
+    if max_rows is not None:
+        causes = f"--max-rows takes the first rows, which are unlike the others if the input is sorted; or {causes}"
     return (
-        f"{what} not like those that the model was trained on: {figures}. Possible causes: {causes}. Before you use "
+        f"{what}: {figures}. Possible causes: {causes}. Before you use "
         "the scores, label some hundred of the rows and run lstm-ray evaluate on them; where the model fails, train "
         "with such rows too"
     )

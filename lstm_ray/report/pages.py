@@ -166,6 +166,8 @@ def evaluation_report(
     groups: Sequence[GroupResult] = (),
     comparison: Comparison | None = None,
     chosen: BinaryCounts | None = None,
+    left_out: int = 0,
+    doubts: Sequence[str] = (),
 ) -> str:
     """Returns the report of an evaluation as one HTML file.
 
@@ -177,15 +179,18 @@ def evaluation_report(
         groups: Results of groups of rows.
         comparison: The comparison with another model, if there is one.
         chosen: Counts at the threshold that was chosen for the target, if there is one.
+        left_out: Rows that have no words, or another label.
+        doubts: Why the metrics may say little about other rows.
     """
     metrics = counts.metrics()
     sentences = [_describe_evaluation(counts), *_describe_choice(chosen), *_describe_comparison(comparison)]
+    sentences += [sentence for doubt in doubts for sentence in _as_sentence(doubt)]
     figures = [
         ("Accuracy", figure(metrics["accuracy"], ".1%"), points(metrics["accuracy_standard_error"]).strip()),
         ("AUC", figure(metrics["auc"], ".3f"), ""),
         ("F1", figure(metrics["f1"], ".3f"), ""),
         ("Log loss", figure(metrics["log_loss"], ".3f"), ""),
-        ("Rows", f"{counts.rows:,}", ""),
+        ("Rows", f"{counts.rows:,}", f"{left_out:,} left out" if left_out else ""),
     ]
     return render(
         "evaluation.html",

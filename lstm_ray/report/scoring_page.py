@@ -48,7 +48,7 @@ def scoring_report(
         "scoring.html",
         title=f"Scores of {counted(manifest.rows, 'row')}",
         lead=" ".join(_describe(manifest, profile, trained_on, movements)),
-        warning=warn(movements),
+        warning=warn(movements, config.get("max_rows")),
         figures=list(_figures(manifest, movements)),
         is_compared=any(one.psi is not None for one in movements),
         limits=(SOME, MUCH),

@@ -108,7 +108,7 @@ def score(config: ScoreConfig, progress: Progress) -> Manifest:
         report = scoring_report(manifest, tally.profile, bundle.profile, movements, settings)
         write_manifest(manifest, report, directory)
         finish_replacing(config.output)
-        if warning := warn(movements):
+        if warning := warn(movements, config.max_rows):
             progress(f"warning: {warning}")
         return manifest
 

@@ -101,6 +101,12 @@ class Outcome:
         return self._decision[0]
 
     @property
+    def decided_before(self) -> str:
+        """Returns the threshold of the model that the run started from, if it is not the new one's; else ""."""
+        threshold = self.before["threshold"]
+        return "" if threshold == self.metrics["threshold"] else f", at its threshold of {threshold:g}"
+
+    @property
     def threshold_problem(self) -> str | None:
         """Returns why the model's threshold is not the one that was asked for; None if it is."""
         return self._decision[1]
@@ -200,8 +206,8 @@ def _notes(config: TrainConfig, outcome: Outcome) -> Iterator[str]:
     if outcome.before:
         yield (
             f"Before, {config.from_} reached an accuracy of {outcome.before['accuracy']:.4f} and a log loss of "
-            f"{outcome.before['log_loss']:.4f} on the same validation rows; now {outcome.metrics['accuracy']:.4f} and "
-            f"{outcome.metrics['log_loss']:.4f}."
+            f"{outcome.before['log_loss']:.4f} on the same validation rows{outcome.decided_before}; now "
+            f"{outcome.metrics['accuracy']:.4f} and {outcome.metrics['log_loss']:.4f}."
         )
     if (groups := outcome.groups) is not None:
         by = config.validation_group

@@ -20,7 +20,8 @@ from typing import Protocol
 
 from lstm_ray import storage
 from lstm_ray.config import TrainConfig, left_open, with_paths
-from lstm_ray.datasets.labelled import Shard
+from lstm_ray.datasets.labelled import Shard, doubt_left_out
+from lstm_ray.datasets.labels import label_mapping
 from lstm_ray.datasets.seen import describe_seen
 from lstm_ray.datasets.unlabelled import find_text_shards
 from lstm_ray.model.bundle import Bundle
@@ -179,6 +180,9 @@ def _read(
         f"{counted(len(prepared.training), 'row')} to train on, {len(prepared.validation):,} to validate on, "
         f"{counted(len(prepared.vocabulary.words), 'word')} known"
     )
+    other, mapping = prepared.rows_with_other_label, label_mapping(config)
+    if (doubt := doubt_left_out(other, shards, config.label_column, mapping)) is not None:
+        progress(f"warning: {', '.join(config.train)}: {doubt}")
     read = prepared.profile.training
     if read.words + read.truncated < _FEW_WORDS * read.rows:
         average = f"{read.words / read.rows:.1f} words on average"

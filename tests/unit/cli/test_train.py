@@ -58,7 +58,7 @@ def test_a_model_that_started_from_another_is_compared_with_it(shown: dict[str, 
 
 @pytest.mark.parametrize(("goal", "is_better"), [({}, True), ({"target_precision": 0.95}, False)], ids=str)
 def test_a_threshold_that_costs_accuracy_on_purpose_makes_no_model_worse(
-    said: list[str], goal: dict[str, float], is_better: bool
+    said: list[str], shown: dict[str, str], goal: dict[str, float], is_better: bool
 ) -> None:
     labels = np.array([1, 1, 0, 0], np.int8)
     before = BinaryCounts.from_scores(labels, np.array([0.6, 0.6, 0.4, 0.4], np.float32)).metrics()
@@ -66,6 +66,7 @@ def test_a_threshold_that_costs_accuracy_on_purpose_makes_no_model_worse(
     config = TrainConfig(output="new", epochs=1, from_="old/model", **goal)  # type: ignore[arg-type]
     show_outcome(Outcome(State(epoch=1, best_epoch=1, metrics=now), config, 90, 4, 0, 0, before=before))
     assert any("old/model is still better" in line for line in said) is is_better
+    assert shown["accuracy before"] == "1.0000 ± 0.0000, of old/model, at its threshold of 0.5"
 
 
 @pytest.mark.parametrize(("wrong", "remedy"), [(1, "standard error, so the next command decides"), (9, "or more rows")])

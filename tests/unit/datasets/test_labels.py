@@ -150,6 +150,8 @@ def test_labels_that_are_clear_make_a_proposal_that_can_be_taken(
         ("satisfied unsatisfied", ["satisfied", "Unsatisfied"], "satisfied Unsatisfied"),
         ("5 1", ["5.0", "1.0"], "5.0 1.0"),
         ("true false", ["True", "False"], "True False"),
+        ("4,5 1,2", ["1", "2,0", "3", "4", "4,0", "5", "5,0", "k.A."], """'4,"4,0",5,"5,0"' '1,"2,0"'"""),
+        ("5 1", ["1", "5", "5,0"], """'5,"5,0"' 1"""),
         ("5 4", [1, 0], "1 0"),
         ("positive negative,bad", ["positive", "Negative"], "positive Negative,bad"),
         # None is meant, or which is unclear:
@@ -256,6 +258,7 @@ def test_a_proposal_with_commas_in_labels_can_be_taken() -> None:
         ([1, 0, -1], "rows with others, such as -1 for unknown, are left out"),
         ([1.0, 0.0, float("nan"), None], "rows with others, such as nan and null for unknown, are left out"),
         (["pos", "neg", "N/A", " "], "rows with others, such as '' and 'N/A' for unknown, are left out"),
+        (["1", "5,0", "k.A."], "rows with others, such as 'k.A.' for unknown, are left out"),
         (["pos", "neg", None], "rows with others, such as null for unknown, are left out"),
         ([-2, -1, 0, 1, 2], "rows with others are left out"),
         (["pos", "neg"], "rows with others are left out"),

@@ -16,6 +16,7 @@ from scipy import optimize, special
 
 import lstm_ray
 from lstm_ray.config import CalibrateConfig
+from lstm_ray.datasets.seen import SeenTexts, hash_texts
 from lstm_ray.errors import BundleError, InputError, OutputError
 from lstm_ray.evaluate import calibration
 from lstm_ray.evaluate.calibration import Calibration, fit_temperature
@@ -237,6 +238,36 @@ def test_what_does_not_become_better_is_told(tmp_path: Path, tiny_bundle: Path) 
     loss, error = ({"log_loss": loss, "calibration_error": error} for loss, error in ((0.4, 0.1), (0.3, 0.2)))
     assert "hardly changes (0.3000 -> 0.4000)" in str(calibration.describe_gain(error, loss))
     assert "calibration error rises (0.1000 -> 0.2000), though" in str(calibration.describe_gain(loss, error))
+
+
+def test_rows_that_the_model_has_learned_from_are_counted(
+    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixed(monkeypatch)
+    rows, said = labelled(tmp_path, tiny_bundle), list[Any]()
+    lstm_ray.calibrate(rows, model=tiny_bundle, output=tmp_path / "others", progress=said.append)
+    assert not [one for one in said if "training data" in str(one)]
+    known = SeenTexts([hash_texts(pa.array(TEXTS[:1], pa.large_string()))])
+    monkeypatch.setattr(Bundle, "seen", lambda self: known)
+    lstm_ray.calibrate(rows, model=tiny_bundle, output=tmp_path / "new", progress=said.append)
+    (warning,) = [str(one) for one in said if "training data" in str(one)]
+    assert warning.startswith(f"warning: {rows}: 5 of 30 evaluation rows (16.7%) also occur in the training data: ")
+
+
+def test_labels_in_another_spelling_are_not_left_out_in_silence(
+    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixed(monkeypatch)
+    rows, said = labelled(tmp_path, tiny_bundle), list[Any]()
+    table = pq.read_table(rows)
+    names = [("5,0" if row == 0 else "5" if label else "1") for row, label in enumerate(table["label"].to_pylist())]
+    pq.write_table(table.set_column(1, "label", pa.array(names)), rows)
+    sides = {"positive_labels": "5", "negative_labels": "1"}
+    lstm_ray.calibrate(rows, model=tiny_bundle, output=tmp_path / "new", progress=said.append, **sides)
+    (warning,) = [str(one) for one in said if "with other labels" in str(one)]
+    assert warning.startswith(
+        f"warning: {rows}: 1 row with other labels left out (there are '1', '5', '5,0'): did you "
+    )
 
 
 def test_rows_that_chose_the_threshold_are_recognised(

@@ -98,6 +98,26 @@ def test_rows_of_one_label_are_measured_with_a_warning(
     assert result.metrics["auc"] is None
 
 
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        (
+            ["5", "5,0", "1", "3"],
+            "2 rows with other labels left out (there are '1', '3', '5', '5,0'): did you mean --positive-labels "
+            "'5,\"5,0\"' --negative-labels 1?",
+        ),
+        (["5", "4,0", "1", "3"], None),
+        ([5.0, 5.5, 1.0, 3.0], None),
+    ],
+)
+def test_labels_in_another_spelling_are_not_left_out_in_silence(
+    tmp_path: Path, tiny_bundle: Path, labels: list[Any], says: str | None
+) -> None:
+    result, notes = measured(tmp_path, tiny_bundle, labels, positive_labels="5", negative_labels="1")
+    assert result.rows_with_other_label == 2
+    assert notes == ([] if says is None else [f"warning: {tmp_path}/reviews.parquet: {says}"])
+
+
 # Rows that the model has learned from
 
 
@@ -127,6 +147,16 @@ def test_rows_that_the_model_has_learned_from_are_counted(tmp_path: Path, tiny_b
     assert result.metrics["rows_seen_in_training"] == 3
     result, notes = measured(tmp_path, trained_on(tiny_bundle, tmp_path / "other", "a good films"), [0, 1, 1])
     assert (result.metrics["rows_seen_in_training"], notes) == (0, [])
+
+
+def test_the_report_has_the_doubts_and_the_number_of_rows_that_were_left_out(tmp_path: Path, tiny_bundle: Path) -> None:
+    model = trained_on(tiny_bundle, tmp_path / "model", "a good film")
+    mapping = {"positive_labels": "1", "negative_labels": "0"}
+    result, _ = measured(tmp_path, model, [0, 1, None], output=str(tmp_path / "report"), **mapping)
+    assert (result.counts.rows, result.rows_with_other_label) == (2, 1)
+    report = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "2 of 2 evaluation rows (100.0%) also occur in the training data: nothing here is measured on new" in report
+    assert "<small>1 left out</small>" in report
 
 
 def test_rows_that_the_other_model_has_learned_from_are_told_too(tmp_path: Path, tiny_bundle: Path) -> None:

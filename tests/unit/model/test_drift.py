@@ -108,7 +108,9 @@ def test_the_warning_tells_what_moved_why_and_what_to_do() -> None:
     assert "words read" not in text
     of_scores = warn([same, scores])
     assert of_scores is not None
-    assert of_scores.startswith("the scores of these texts are not like")
+    assert of_scores.startswith("the scores of these texts are not like those of the model's validation rows: rows ")
+    assert "--max-rows" not in of_scores
+    assert "Possible causes: --max-rows takes the first rows, which " in str(warn([same, scores], 200))
 
 
 def test_scores_that_were_decided_in_another_way_have_no_share_to_compare() -> None:
@@ -119,6 +121,6 @@ def test_scores_that_were_decided_in_another_way_have_no_share_to_compare() -> N
     assert other[1:] == plain[1:]
     text = warn(other)
     assert text is not None
-    assert f"trained on: stability index of the scores {other[0].psi:.2f}. Possible" in text
+    assert f"validation rows: stability index of the scores {other[0].psi:.2f}. Possible" in text
     assert "instead of" not in text
     assert "rows scored positive 90.0% instead of" in str(warn(plain))

@@ -209,6 +209,27 @@ def test_the_verdicts_on_the_texts_fit_on_a_phone(browser: Browser, tmp_path: Pa
     assert browser.evaluate("document.querySelector('.scroll td.much').getBoundingClientRect().right") <= 390
 
 
+def test_what_a_mistake_is_can_be_read_on_a_phone_and_bands_of_length_stay_in_a_line(
+    browser: Browser, tmp_path: Path
+) -> None:
+    group = GroupResult("length", "101-200", 9, 4, 0.5, (0.2, 0.8), 0.5, 0.5, 1.0)
+    page = tmp_path / "evaluate.html"
+    report = evaluation_report(
+        title="", counts=counts(), config={}, groups=[group], mistakes=[Mistake("film " * 50, 0, 0.98, "a.parquet", 7)]
+    )
+    page.write_text(report, encoding="utf-8")
+    names = """[...document.querySelectorAll('.mistakes td.key')].map(
+        cell => getComputedStyle(cell, '::before').content + cell.textContent)"""
+    for width, words in ((390, ["predicted ", "labelled ", "row "]), (1280, ["", "", ""])):
+        browser.open(page, width, "light")
+        shown = [text.replace("none", "").replace('"', "") for text in browser.evaluate(names)]
+        assert shown == [word + text for word, text in zip(words, ("positive, 98.0%", "negative", "7"), strict=True)]
+        cell: Any = browser.evaluate("document.querySelector('.numbers tbody td').getBoundingClientRect().height")
+        assert cell < 40
+        review: Any = browser.evaluate("document.querySelector('.mistakes td.value').getBoundingClientRect().right")
+        assert review <= width
+
+
 def test_a_long_table_of_groups_scrolls_in_itself(browser: Browser, tmp_path: Path) -> None:
     group = GroupResult("product", "p1", 9, 4, 0.5, (0.2, 0.8), 0.5, 0.5, 1.0)
     page = tmp_path / "evaluate.html"

@@ -128,6 +128,20 @@ def test_texts_with_both_labels_are_pointed_out(settings: TrainConfig, watcher: 
     assert re.fullmatch(r"note: [123] texts? of the training data (is|are) labelled positive in one row and .*", note)
 
 
+def test_labels_in_another_spelling_are_not_left_out_in_silence(settings: TrainConfig, watcher: Any) -> None:
+    table = pq.read_table(settings.train[0])
+    names = [
+        ("1" if label == 0 else "5,0" if row % 5 == 0 else "5") for row, label in enumerate(table["label"].to_pylist())
+    ]
+    pq.write_table(table.set_column(table.schema.get_field_index("label"), "label", pa.array(names)), settings.train[0])
+    outcome = run.train(changed(settings, positive_labels=("5",), negative_labels=("1",), epochs=1), watcher)
+    (warning,) = [one for one in watcher.said if "with other labels" in one]
+    assert warning == (
+        f"warning: {settings.train[0]}: {outcome.rows_with_other_label} rows with other labels left out (there are "
+        "'1', '5', '5,0'): did you mean --positive-labels '5,\"5,0\"' --negative-labels 1?"
+    )
+
+
 def test_a_run_that_gets_no_better_stops_early_and_is_complete(settings: TrainConfig, watcher: Any) -> None:
     hopeless = changed(settings, learning_rate=1e-9, epochs=9, early_stopping=2)  # each epoch as good as the first
     first = run.train(hopeless, watcher)
