@@ -65,6 +65,8 @@ def _figures(result: Evaluation, config: EvaluateConfig) -> Iterator[tuple[str, 
     yield "threshold", f"{metrics['threshold']:g}"
     if result.comparison is not None:
         yield from _compared(result.comparison, metrics["rows"], metrics["threshold"])
+    if result.ngrams is not None:
+        yield "n-grams alone", _beside_ngrams(result.ngrams)
     for name, rows in (
         ("rows without words", metrics["rows_without_text"]),
         ("rows with other labels", metrics["rows_with_other_label"]),
@@ -120,6 +122,17 @@ def _compared(comparison: Comparison, rows: int, threshold: float) -> Iterator[t
         "only this model is right",
         f"{counted(comparison.only_this, 'row')}; only the other: {comparison.only_other:,}",
     )
+
+
+def _beside_ngrams(ngrams: Comparison) -> str:
+    """Returns the accuracy of a model's n-grams, which are a linear model, and what the whole model adds to it."""
+    from lstm_ray.evaluate.intervals import show_interval, show_p_value
+
+    accuracy, paired = f"accuracy {ngrams.other.metrics()['accuracy']:.4f}", ngrams.paired()
+    if paired is None:
+        return accuracy
+    difference = f"{paired.difference:+.4f}{show_interval(paired.interval)}, {show_p_value(paired.p_value)}"
+    return f"{accuracy}; the model: {difference}"
 
 
 def _groups(groups: list[GroupResult]) -> list[tuple[str, str]]:

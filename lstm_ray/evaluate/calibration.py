@@ -25,10 +25,12 @@ from lstm_ray.datasets.seen import describe_seen
 from lstm_ray.errors import InputError
 from lstm_ray.evaluate.counts import LOG_LOSS_EPSILON, BinaryCounts, bin_ends, bin_starts
 from lstm_ray.evaluate.evaluation import add_up, check_unseen, evaluate_here, labelled_shards
+from lstm_ray.evaluate.shard import Models
 from lstm_ray.evaluate.thresholds import choose_threshold
 from lstm_ray.model.bundle import read_bundle, write_calibrated
 from lstm_ray.model.temperature import at_temperature
 from lstm_ray.progress import Progress
+from lstm_ray.score.scorer import Scorer
 from lstm_ray.wording import as_call, counted
 
 _HOTTEST = 100.0  # beyond this temperature, or below its inverse, the rows count as having none
@@ -93,7 +95,7 @@ def calibrate(config: CalibrateConfig, progress: Progress) -> Calibration:
     measured = EvaluateConfig(inputs=config.inputs, mistakes=0, **rows)
     # A copy is not checked: a bundle's threshold may be 0 or 1, which `--threshold` refuses.
     measured = measured.model_copy(update={"threshold": bundle.threshold})
-    with contextlib.closing(evaluate_here(shards, measured, bundle)) as results:
+    with contextlib.closing(evaluate_here(shards, measured, Models(Scorer(bundle), bundle.seen()))) as results:
         first = add_up(shards, results, measured, progress)
     before = first.counts
     if first.rows_seen:
@@ -108,7 +110,7 @@ def calibrate(config: CalibrateConfig, progress: Progress) -> Calibration:
     scaled = at_temperature(bundle, temperature)
     threshold = _scaled(bundle.threshold, temperature) if config.threshold is None else config.threshold
     measured = measured.model_copy(update={"threshold": threshold})
-    with contextlib.closing(evaluate_here(shards, measured, scaled)) as results:
+    with contextlib.closing(evaluate_here(shards, measured, Models(Scorer(scaled)))) as results:
         evaluation = add_up(shards, results, measured, progress)
     after = evaluation.counts if config.goal is None else choose_threshold(evaluation.counts, config.goal)
     if (note := describe_gain(before.metrics(), after.metrics())) is not None:

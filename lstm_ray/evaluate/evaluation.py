@@ -22,7 +22,7 @@ from lstm_ray.evaluate.counts import BinaryCounts
 from lstm_ray.evaluate.groups import GroupResult, Outcomes, add_outcomes, compare_groups
 from lstm_ray.evaluate.intervals import Interval, intervals
 from lstm_ray.evaluate.predictions import SCHEMA as PREDICTIONS
-from lstm_ray.evaluate.shard import Comparison, Mistake, Models, ShardScores, evaluate_shard
+from lstm_ray.evaluate.shard import Comparison, Mistake, Models, ShardScores, evaluate_shard, ngrams_alone
 from lstm_ray.evaluate.thresholds import choose_threshold, histogram, thinned, threshold_table
 from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.progress import Count, Progress
@@ -48,6 +48,7 @@ class Evaluation:
         seconds: Time of reading and scoring, without loading the model.
         groups: The results of each group, if groups were asked for.
         comparison: The comparison with another model, if one was given.
+        ngrams: The comparison with the model's n-grams alone, a linear model; None if they have no part in it.
         chosen: Counts at the threshold chosen for the goal; None without a goal, or if no threshold reaches it.
         other_rows_seen: Scored rows whose text is in the other model's training data; None without another model, or if
             its bundle does not record that.
@@ -62,6 +63,7 @@ class Evaluation:
     seconds: float
     groups: list[GroupResult] = field(default_factory=list)
     comparison: Comparison | None = None
+    ngrams: Comparison | None = None
     chosen: BinaryCounts | None = None
     other_rows_seen: int | None = None
     sum_of_texts: int = 0
@@ -98,14 +100,15 @@ class Evaluation:
             "groups": [group.to_json() for group in self.groups],
             "comparison": None
             if self.comparison is None
-            else _comparison_to_json(self.comparison, self.other_rows_seen),
+            else {**_comparison_to_json(self.comparison), "other_rows_seen_in_training": self.other_rows_seen},
+            "ngrams": None if self.ngrams is None else _comparison_to_json(self.ngrams),
             "thresholds": threshold_table(self.counts),
             "precision_recall_curve": {name: values.tolist() for name, values in curve._asdict().items()},
             "histogram": histogram(self.counts),
         }
 
 
-def _comparison_to_json(comparison: Comparison, other_rows_seen: int | None) -> dict[str, Any]:
+def _comparison_to_json(comparison: Comparison) -> dict[str, Any]:
     paired = comparison.paired()
     return {
         "rows": comparison.rows,
@@ -113,7 +116,6 @@ def _comparison_to_json(comparison: Comparison, other_rows_seen: int | None) -> 
         "other": comparison.other.metrics(),
         "only_this_right": comparison.only_this,
         "only_other_right": comparison.only_other,
-        "other_rows_seen_in_training": other_rows_seen,
         **({} if paired is None else paired._asdict()),
     }
 
@@ -266,6 +268,7 @@ def add_up(
     total = sum(len(shard.rows) for shard in shards)
     counts: BinaryCounts | None = None
     comparison: Comparison | None = None
+    ngrams: Comparison | None = None
     outcomes = Outcomes()
     mistakes: list[Mistake] = []
     done = without_text = other_labels = seen = other_seen = sum_of_texts = 0
@@ -274,6 +277,8 @@ def add_up(
         add_outcomes(outcomes, scores.outcomes)
         if scores.comparison is not None:
             comparison = scores.comparison if comparison is None else comparison + scores.comparison
+        if scores.ngrams is not None:
+            ngrams = scores.ngrams if ngrams is None else ngrams + scores.ngrams
         if scores.predictions is not None:
             write(scores.predictions)
         mistakes = sorted([*mistakes, *scores.mistakes], key=lambda mistake: -mistake.error)[: config.mistakes]
@@ -298,6 +303,7 @@ def add_up(
         seconds,
         groups,
         comparison,
+        ngrams,
         other_rows_seen=other_seen,
         sum_of_texts=sum_of_texts,
     )
@@ -334,24 +340,20 @@ def _evaluate_all(
 ) -> Generator[ShardScores, None, None]:
     """Loads the models and returns a generator that evaluates the shards in order, in this process or on Ray."""
     if config.address is None:
-        return evaluate_here(shards, config, bundle, other)
+        models = Models(Scorer(bundle, precision=config.precision), bundle.seen(), ngrams=ngrams_alone(bundle))
+        if other is not None:
+            models = replace(models, other=Scorer(other), other_seen=other.seen())
+        return evaluate_here(shards, config, models)
     from lstm_ray.evaluate.ray_tasks import evaluate_on_ray
 
     return evaluate_on_ray(shards, config, bundle, other, progress)
 
 
 def evaluate_here(
-    shards: Sequence[Shard], config: EvaluateConfig, bundle: Bundle, other: Bundle | None = None
-) -> Generator[ShardScores, None, None]:
-    """Loads the models and returns a generator that evaluates the shards in this process; `threshold` must be set."""
-    others = () if other is None else (Scorer(other), other.seen())
-    return _evaluate_each(shards, config, Models(Scorer(bundle, precision=config.precision), bundle.seen(), *others))
-
-
-def _evaluate_each(
     shards: Sequence[Shard], config: EvaluateConfig, models: Models
 ) -> Generator[ShardScores, None, None]:
-    with models.scorer, models.other or contextlib.nullcontext():
+    """Yields the results of the shards, evaluated in this process, and closes the models; `threshold` must be set."""
+    with models.scorer, models.other or contextlib.nullcontext(), models.ngrams or contextlib.nullcontext():
         for shard in shards:
             yield evaluate_shard(shard, config, models)
 
@@ -391,6 +393,7 @@ def _write(config: EvaluateConfig, output: str, evaluation: Evaluation, doubts: 
         mistakes=evaluation.mistakes,
         groups=evaluation.groups,
         comparison=evaluation.comparison,
+        ngrams=evaluation.ngrams,
         chosen=evaluation.chosen,
         left_out=evaluation.rows_without_text + evaluation.rows_with_other_label,
         doubts=doubts,

@@ -17,7 +17,7 @@ from lstm_ray import user_code
 from lstm_ray.config import EvaluateConfig, Precision
 from lstm_ray.datasets.labelled import Shard
 from lstm_ray.errors import BundleError, LstmRayError
-from lstm_ray.evaluate.shard import Models, ShardScores, evaluate_shard
+from lstm_ray.evaluate.shard import Models, ShardScores, evaluate_shard, ngrams_alone
 from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.runtime.in_flight import in_order
 from lstm_ray.runtime.nodes import check_paths
@@ -90,7 +90,7 @@ def _evaluate(shard: Shard, config: EvaluateConfig, models: tuple[_Named, ...]) 
 def _load(models: tuple[_Named, ...]) -> Models:
     pa.set_cpu_count(1)
     (bundle, scorer), *others = map(_scorer_of, models)
-    found = Models(scorer, bundle.seen())
+    found = Models(scorer, bundle.seen(), ngrams=ngrams_alone(bundle, threads=1))
     for other, its_scorer in others:  # one, or none
         found = replace(found, other=its_scorer, other_seen=other.seen())
     return found

@@ -15,6 +15,7 @@ from lstm_ray.evaluate.counts import BinaryCounts
 from lstm_ray.evaluate.groups import Outcomes, band_of_length, count_outcomes
 from lstm_ray.evaluate.intervals import Paired, compare_paired
 from lstm_ray.evaluate.predictions import prediction_table
+from lstm_ray.model.bundle import Bundle
 from lstm_ray.model.explain import WordWeight
 from lstm_ray.score.scorer import Scorer
 
@@ -92,6 +93,7 @@ class ShardScores:
         sum_of_texts: Sum of the hashes of the scored rows' texts.
         outcomes: Outcomes of each group, if groups were asked for.
         comparison: The comparison with another model, if one was given.
+        ngrams: The comparison with the model's n-grams alone, if they have a part in it.
         predictions: Predictions of the scored rows (`predictions.SCHEMA`), if they were asked for.
     """
 
@@ -104,6 +106,7 @@ class ShardScores:
     sum_of_texts: int
     outcomes: Outcomes
     comparison: Comparison | None
+    ngrams: Comparison | None
     predictions: pa.Table | None
 
 
@@ -116,12 +119,22 @@ class Models:
         seen: Its training texts, if its bundle has them.
         other: The model to compare with, if there is one.
         other_seen: The training texts of that one, if its bundle has them.
+        ngrams: The model's n-grams alone, if they have a part in it.
     """
 
     scorer: Scorer
     seen: SeenTexts | None = None
     other: Scorer | None = None
     other_seen: SeenTexts | None = None
+    ngrams: Scorer | None = None
+
+
+def ngrams_alone(bundle: Bundle, threads: int | None = None) -> Scorer | None:
+    """Returns a scorer of a model's n-grams alone, at a threshold of 0.5; None if they have no part in it."""
+    if bundle.mix is None or bundle.mix.ngrams == 0 or bundle.ngram_bias is None:
+        return None
+    weights = bundle.weights().ngrams_alone(bundle.mix.ngrams, bundle.ngram_bias)
+    return Scorer(bundle, threads=threads, threshold=0.5, weights=weights)
 
 
 def evaluate_shard(shard: Shard, config: EvaluateConfig, models: Models) -> ShardScores:
@@ -153,6 +166,10 @@ def evaluate_shard(shard: Shard, config: EvaluateConfig, models: Models) -> Shar
     path, predictions = shard.file.path, None
     if config.predictions is not None:
         predictions = prediction_table(path, numbers, texts, labels, probabilities, predicted)
+    comparison, ngrams = (
+        None if other is None else _compare(rows, scored, config.threshold, other)
+        for other in (models.other, models.ngrams)
+    )
     return ShardScores(
         BinaryCounts.from_scores(labels, probabilities, threshold=config.threshold),
         rows.without_text + int((~has_score).sum()),
@@ -165,7 +182,8 @@ def evaluate_shard(shard: Shard, config: EvaluateConfig, models: Models) -> Shar
         _count_seen(hashes, models.other_seen),
         sum_of(hashes),
         count_outcomes(by, labels, predicted),
-        None if models.other is None else _compare(rows, scored, config.threshold, models.other),
+        comparison,
+        ngrams,
         predictions,
     )
 

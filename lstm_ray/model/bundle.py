@@ -196,6 +196,7 @@ def write_bundle(
     chosen_on: Sequence[int] = (),
     profile: TrainingData | None = None,
     mix: Mix | None = None,
+    ngram_bias: float | None = None,
 ) -> None:
     """Writes a bundle, replacing an existing one.
 
@@ -211,6 +212,7 @@ def write_bundle(
         chosen_on: The sum of the hashes of its validation rows, if there are any.
         profile: What the model read of the rows it was trained and validated on; None if that is not known.
         mix: What is multiplied into the weights of a network with n-grams.
+        ngram_bias: The bias of these n-grams alone.
 
     Raises:
         OutputError: The bundle cannot be written.
@@ -223,7 +225,7 @@ def write_bundle(
     if profile is not None:
         description["profile"] = profile.to_json()
     if mix is not None:
-        description["mix"] = asdict(mix)
+        description |= {"mix": asdict(mix), "ngram_bias": ngram_bias}
     if config.network is not None:
         code = user_code.sources(config.network.partition(":")[0])
         description["code"] = {name: sha256(content) for name, content in sorted(code.items())}

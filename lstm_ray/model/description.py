@@ -52,6 +52,7 @@ class _Rest(BaseModel):
     chosen_on: list[int] = []
     code: dict[str, str] = {}
     mix: Mix | None = None
+    ngram_bias: float | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class Description:
         code: sha256 of the user's modules at training time, by path; empty without a user network.
         mix: The mix, by which the weights of a network with n-grams have been multiplied; None without n-grams, and in
             older bundles.
+        ngram_bias: The bias of the n-grams alone; None likewise.
         sha256: sha256 of each file, by name.
     """
 
@@ -84,6 +86,7 @@ class Description:
     chosen_on: list[int]
     code: dict[str, str]
     mix: Mix | None
+    ngram_bias: float | None
     sha256: dict[str, str]
 
 

@@ -165,6 +165,7 @@ def evaluation_report(
     mistakes: Sequence[Mistake] = (),
     groups: Sequence[GroupResult] = (),
     comparison: Comparison | None = None,
+    ngrams: Comparison | None = None,
     chosen: BinaryCounts | None = None,
     left_out: int = 0,
     doubts: Sequence[str] = (),
@@ -178,12 +179,18 @@ def evaluation_report(
         mistakes: Wrong predictions to show, in this order.
         groups: Results of groups of rows.
         comparison: The comparison with another model, if there is one.
+        ngrams: The comparison with the model's n-grams alone, if they have a part in it.
         chosen: Counts at the threshold that was chosen for the target, if there is one.
         left_out: Rows that have no words, or another label.
         doubts: Why the metrics may say little about other rows.
     """
     metrics = counts.metrics()
-    sentences = [_describe_evaluation(counts), *_describe_choice(chosen), *_describe_comparison(comparison)]
+    sentences = [
+        _describe_evaluation(counts),
+        *_describe_choice(chosen),
+        *_describe_comparison(comparison, "The other model's accuracy is"),
+        *_describe_comparison(ngrams, "The accuracy of its n-grams alone, a linear model, is"),
+    ]
     sentences += [sentence for doubt in doubts for sentence in _as_sentence(doubt)]
     figures = [
         ("Accuracy", figure(metrics["accuracy"], ".1%"), points(metrics["accuracy_standard_error"]).strip()),
@@ -299,14 +306,14 @@ def _describe_choice(chosen: BinaryCounts | None) -> list[str]:
     return [f"On these rows, the threshold that meets the target is {chosen.threshold:g}: {reached}."]
 
 
-def _describe_comparison(comparison: Comparison | None) -> list[str]:
+def _describe_comparison(comparison: Comparison | None, subject: str) -> list[str]:
     """Returns a sentence on the comparison with another model, or nothing."""
     paired = None if comparison is None else comparison.paired()
     if comparison is None or paired is None:
         return []
     low, high = (f"{100 * bound:+.1f}" for bound in paired.interval)
     return [
-        f"The other model's accuracy is {comparison.other.metrics()['accuracy']:.1%} on the "
+        f"{subject} {comparison.other.metrics()['accuracy']:.1%} on the "
         f"{counted(comparison.rows, 'row')} that both score: a difference of {100 * paired.difference:+.1f} points "
         f"({low} to {high}; {paired.test}: {show_p_value(paired.p_value)})."
     ]

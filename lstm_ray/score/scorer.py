@@ -25,6 +25,7 @@ from lstm_ray.errors import BundleError, ConfigError
 from lstm_ray.model.bundle import Bundle
 from lstm_ray.model.explain import Logits, WordWeight, explain
 from lstm_ray.model.profile import Profile, count_scores, count_texts
+from lstm_ray.model.weights import NetworkWeights
 from lstm_ray.runtime.devices import available_cores
 from lstm_ray.runtime.tensorflow import has_gpu
 from lstm_ray.text.sequences import Sequences, bucket_length, concatenate, pad_batch, truncate
@@ -223,11 +224,13 @@ def make_engine(
     Raises:
         ConfigError: The processor lacks the instructions of that precision.
     """
-    if name == "keras":
-        return KerasEngine(bundle, threads)
+    return KerasEngine(bundle, threads) if name == "keras" else _native_engine(bundle.weights(), threads, precision)
+
+
+def _native_engine(weights: NetworkWeights, threads: int, precision: Precision) -> Engine:
     from lstm_ray.score.engine import NativeEngine
 
-    return NativeEngine(bundle.weights(), threads, precision)
+    return NativeEngine(weights, threads, precision)
 
 
 def encode_column(encoder: Encoder, texts: pa.Array | pa.ChunkedArray, run_all: RunAll = map) -> Encoded:
@@ -261,6 +264,7 @@ class Scorer:
         threshold: float | None = None,
         unsure: Band | None = None,
         precision: Precision = "float32",
+        weights: NetworkWeights | None = None,
     ) -> None:
         """Prepares the engine.
 
@@ -271,6 +275,7 @@ class Scorer:
             threshold: Probability above which a text counts as positive; None is the bundle's.
             unsure: Probabilities that are called unsure instead, if any are.
             precision: Of the native engine.
+            weights: A network for the native engine to compute instead of the bundle's, such as its n-grams alone.
 
         Raises:
             ConfigError: The engine or the processor cannot compute the network so, or the band does not have the
@@ -280,8 +285,11 @@ class Scorer:
         check_band(unsure, self.threshold)
         self._encoder = Encoder(bundle)
         threads = threads or available_cores()
-        name = pick_engine(engine, engine == "auto" and has_gpu(), bundle.model.network, precision)
-        self._engine = make_engine(bundle, name, threads, precision)
+        if weights is None:
+            name = pick_engine(engine, engine == "auto" and has_gpu(), bundle.model.network, precision)
+            self._engine = make_engine(bundle, name, threads, precision)
+        else:
+            self._engine = _native_engine(weights, threads, precision)
         self._pool = ThreadPoolExecutor(threads, "encode")
 
     def __enter__(self) -> Scorer:

@@ -259,6 +259,7 @@ def _write_model(
         profile=_profile(prepared, state, metrics),
         config=config,
         mix=mix,
+        ngram_bias=None if part is None else part.bias,
         metrics=metrics,
         threshold=metrics.get("threshold", config.epoch_threshold),
     )

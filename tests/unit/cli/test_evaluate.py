@@ -41,6 +41,18 @@ def test_rows_that_only_this_model_can_score_are_not_compared(monkeypatch: pytes
     assert "rows that both can score  2; this model's accuracy there: 0.5000\n" in printed
 
 
+def test_the_ngrams_alone_are_shown_beside_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels, scores = np.array([1, 0] * 50, np.int8), np.array([0.7, 0.2] * 50, np.float32)
+    linear = BinaryCounts.from_scores(labels, np.array([0.7] * 60 + [0.2] * 40, np.float32))
+    ngrams = Comparison(linear, rows=100, right=100, only_this=50, only_other=0)
+    evaluation = Evaluation(
+        BinaryCounts.from_scores(labels, scores), 0, 0, [], rows_seen=None, seconds=1.0, ngrams=ngrams
+    )
+    monkeypatch.setattr(lstm_ray, "evaluate", lambda **_: evaluation)
+    printed = CliRunner().invoke(app, ["evaluate", "a.parquet", "--model", "m"]).stdout
+    assert "n-grams alone      accuracy 0.5000; the model: +0.5000 (" in printed
+
+
 @pytest.mark.parametrize(
     ("goal", "name"),
     [

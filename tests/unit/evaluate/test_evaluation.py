@@ -389,3 +389,39 @@ def test_the_summary_counts_in_words(tmp_path: Path, tiny_bundle: Path, shops: i
     pq.write_table(pa.table(table), tmp_path / "in.parquet")
     command = ["evaluate", str(tmp_path / "in.parquet"), "--model", str(tiny_bundle), "--by", "shop"]
     assert re.search(last + "$", CliRunner().invoke(app, command).stdout)
+
+
+def test_the_ngrams_alone_are_measured_as_in_training(tmp_path: Path, tiny_bundle: Path) -> None:
+    """The oracle is what training computed for its validation rows, from the table and bias before they are mixed."""
+    texts = [f"a {word} film {number}" for number in range(60) for word in ("good", "good", "bad")]
+    labels = [int("good" in text) ^ (row % 8 == 0) for row, text in enumerate(texts)]  # two thirds are positive
+    for name, rows in (("train", slice(0, 150)), ("validation", slice(150, None))):
+        pq.write_table(pa.table({"text": texts[rows], "label": labels[rows]}), tmp_path / f"{name}.parquet")
+    run = lstm_ray.train(
+        tmp_path / "train.parquet",
+        validation=tmp_path / "validation.parquet",
+        output=tmp_path / "run",
+        preset="none",
+        units=4,
+        epochs=1,
+        ngrams=2,
+        ngram_buckets=64,
+        progress=ignore,
+    )
+    calibrated = lstm_ray.calibrate(
+        tmp_path / "validation.parquet", model=run.model, output=tmp_path / "calibrated", progress=ignore
+    )
+    expected = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))["parts"]
+    for model in (run.model, calibrated.output):
+        result = lstm_ray.evaluate(tmp_path / "validation.parquet", model=model, progress=ignore)
+        assert result.ngrams is not None
+        found = result.ngrams.other.metrics()
+        assert found["accuracy"] == expected["validation_ngram_accuracy"] > 0.7
+        assert found["log_loss"] == pytest.approx(expected["validation_ngram_loss"], abs=1e-6)
+        assert result.to_json()["ngrams"]["rows"] == result.counts.rows == 30
+        assert result.ngrams.right == result.counts.true_positives + result.counts.true_negatives
+    without = evaluate(
+        EvaluateConfig.model_validate({"inputs": (str(tmp_path / "validation.parquet"),), "model": str(tiny_bundle)}),
+        ignore,
+    )
+    assert without.ngrams is without.to_json()["ngrams"] is None

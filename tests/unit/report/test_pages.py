@@ -259,7 +259,11 @@ def test_an_evaluation_report_shows_groups_another_model_and_the_threshold_asked
         for value, p_value in (("plain", 0.6), (HOSTILE, 0.01), (None, None))
     ]
     page = evaluation_page(
-        measured, groups=groups, comparison=Comparison(measured, 400, 300, 30, 10), chosen=measured.at(0.25)
+        measured,
+        groups=groups,
+        comparison=Comparison(measured, 400, 300, 30, 10),
+        ngrams=Comparison(measured, 400, 300, 10, 30),
+        chosen=measured.at(0.25),
     )
     for expected in (
         "By shop",
@@ -268,6 +272,8 @@ def test_an_evaluation_report_shows_groups_another_model_and_the_threshold_asked
         HOSTILE,
         "p 0.0022",
         "+5.0 points",
+        "its n-grams alone, a linear model, is",
+        "-5.0 points",
         "meets the target is 0.25",
     ):
         assert expected in page.text
