@@ -343,7 +343,7 @@ def panel(corpus: str, points: dict[str, tuple[float, float]]) -> Chart:
     frame = Frame(48, 12, 274, 240, (decades[0], max(decades[-1], decades[0] + 1)), (ticks[0], ticks[-1]))
     marks: list[Mark] = []
     for tick in ticks:
-        marks.append(frame.horizontal(frame.y(tick), "rule"))
+        marks.append(frame.horizontal(frame.y(tick)))
         marks.append(Label(frame.left - 6, frame.y(tick) + 4, f"{100 * tick:.6g}%", "soft", "end"))
     for decade in decades:
         marks.append(frame.vertical(frame.x(decade), "rule"))
