@@ -88,7 +88,7 @@ def measure(case: Case, rounds: int) -> list[tuple[Times, Times]]:
     addresses = [pipe.recv() for pipe, _ in pipes]
     for pipe, _ in pipes:
         pipe.send(addresses)
-    results = [pipe.recv() for pipe, _ in pipes]
+    results: list[list[tuple[tuple[float, float], tuple[float, float]]]] = [pipe.recv() for pipe, _ in pipes]
     for worker in workers:
         worker.join()
     return results[0]

@@ -2,7 +2,7 @@
 
     python benchmarks/peers.py --data DATA --results peers.jsonl
     python benchmarks/peers.py --data DATA --results peers.jsonl --peers best --ours 'best=--preset best'
-    python benchmarks/peers.py --results peers.jsonl --table --picture peers.svg
+    python benchmarks/peers.py --results peers.jsonl --table --picture peers.png
 
 DATA contains app_reviews.parquet, rt_polarity.parquet, imdb/train.parquet and imdb/dev.parquet, with columns `text` and
 `label`. Of IMDb, models learn from train and are tested on dev; of the others, a fifth is the test set, the same for
@@ -376,14 +376,14 @@ def unbeaten(points: dict[str, tuple[float, float]]) -> list[str]:
 
 
 def picture(cases: Sequence[Case], results: Results) -> bytes:
-    """Returns an SVG with a panel for each corpus that was measured on all its rows; without `majority`."""
+    """Returns a PNG with a panel for each corpus that was measured on all its rows; without `majority`."""
     points: dict[str, dict[str, tuple[float, float]]] = {}
     for case, found in by_seeds(cases, results):
         if case.rows == "all" and is_ranked(case, found):
             speed = statistics.fmean(result.reviews_per_s for result in found)
             accuracy = statistics.fmean(result.accuracy for result in found)
             points.setdefault(case.corpus, {})[case.peer] = (speed, accuracy)
-    return draw_charts([panel(corpus, each) for corpus, each in points.items()], "svg")
+    return draw_charts([panel(corpus, each) for corpus, each in points.items()])
 
 
 def main() -> None:
@@ -397,7 +397,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--ours", action="append", default=[], metavar="NAME=ARGS", help="one more `lstm-ray train`")
     parser.add_argument("--table", action="store_true", help="print a markdown table of the selected results")
-    parser.add_argument("--picture", type=Path, metavar="FILE.svg", help="draw accuracy by speed, whole corpora")
+    parser.add_argument("--picture", type=Path, metavar="FILE.png", help="draw accuracy by speed, whole corpora")
     parser.add_argument("--prepare", nargs=5, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.prepare:

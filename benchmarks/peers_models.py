@@ -300,7 +300,7 @@ def score(peer: str, model: str, rows: str, figures: str) -> None:
     metrics = BinaryCounts.from_scores(labels, probabilities).metrics()
     measured = {
         "accuracy": metrics["accuracy"],
-        "balanced_accuracy": (metrics["recall"] + metrics["specificity"]) / 2,
+        "balanced_accuracy": metrics["balanced_accuracy"],
         "log_loss": metrics["log_loss"],
         "reviews_per_s": len(texts) / statistics.median(seconds),
     }

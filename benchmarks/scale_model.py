@@ -120,7 +120,8 @@ class Cluster:
         """Returns the speed of each node; 1 is that of the measured core."""
         usual = np.maximum(0.1, random.normal(1, self.speed_sigma, self.nodes))
         slow = random.uniform(*self.slow, self.nodes)
-        return np.where(random.random(self.nodes) < self.slow_share, slow, usual).tolist()
+        speeds: list[float] = np.where(random.random(self.nodes) < self.slow_share, slow, usual).tolist()
+        return speeds
 
 
 @dataclass(frozen=True)
@@ -427,13 +428,13 @@ def validate(measured: Sequence[dict[str, Any]]) -> list[str]:
         return statistics.median(figure(turn[hosts]) for turn in measured)
 
     def rate(run: dict[str, Any]) -> float:
-        return sum(share["later_rows"] / (share["last_s"] - share["first_s"]) for share in run["shares"])
+        return math.fsum(share["later_rows"] / (share["last_s"] - share["first_s"]) for share in run["shares"])
 
     def last(run: dict[str, Any]) -> float:
-        return max(share["last_s"] for share in run["shares"])
+        return max(float(share["last_s"]) for share in run["shares"])
 
     def got(run: dict[str, Any]) -> float:
-        return statistics.mean(share["cpu_s"] / (share["last_s"] - share["first_s"]) for share in run["shares"])
+        return statistics.fmean(share["cpu_s"] / (share["last_s"] - share["first_s"]) for share in run["shares"])
 
     (alone,) = measured[0]["1"]["shares"]
     rows, part, speed = alone["rows"], alone["rows"] - alone["later_rows"], median("1", rate)

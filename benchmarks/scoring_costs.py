@@ -30,6 +30,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -245,7 +246,7 @@ def measure_shares(model: str, source: str, rounds: int) -> None:
         timed("encode", lambda: encode_column(encoder, texts))
         for name, engines in pairs.items():
             for number, engine in enumerate(engines):
-                timed(f"{name} {number}", lambda engine=engine: engine.logits(encoded.sequences))
+                timed(f"{name} {number}", partial(engine.logits, encoded.sequences))
     micro = {name: statistics.median(values) / rows * 1e6 for name, values in seconds.items()}
     exact = pairs["float32"][bool(weights.ngrams)].probabilities(encoded.sequences)
     print(f"{rows:,} rows of {encoded.sequences.lengths.mean():.0f} tokens, CPU time of one thread in us a row")

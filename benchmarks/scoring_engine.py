@@ -233,7 +233,8 @@ def onnx_runtime(network: NetworkWeights, texts: Texts, batch_size: int) -> Scor
         feed = {"ids": np.ascontiguousarray(token_ids)}
         if network.masked:
             feed["lengths"] = lengths.astype(np.int32)
-        return session.run(None, feed)[0][:, 0]
+        probabilities: NDArray[np.float32] = session.run(None, feed)[0][:, 0]
+        return probabilities
 
     return in_batches(network, texts, batch_size, score)
 

@@ -235,11 +235,12 @@ def hosts_table(runs: Sequence[dict[int, Run]]) -> list[str]:
         "|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for hosts in runs[0]:
-        start = [median(hosts, lambda run, of=of: of(share.first_s for share in run.shares)) for of in (min, max)]
+        first = median(hosts, lambda run: min(share.first_s for share in run.shares))
+        last = median(hosts, lambda run: max(share.first_s for share in run.shares))
         cells = [
             f"{hosts}",
             f"{median(hosts, lambda run: run.cluster_s):.0f}",
-            f"{start[0]:.0f} to {start[1]:.0f}",
+            f"{first:.0f} to {last:.0f}",
             f"{median(hosts, lambda run: run.rate):,.0f}",
             _efficiency([turn[hosts].rate / turn[1].rate / hosts for turn in runs]),
             f"{median(hosts, lambda run: statistics.mean(share.got for share in run.shares)):.0%}",

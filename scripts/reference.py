@@ -190,8 +190,8 @@ def _python() -> str:
                 else:
                     lines += [f"#### {kind.__name__}.{name}\n", _signature(member), *_docstring(member)]
     lines.append("## Progress\n")
-    for kind in (progress.Count, progress.Epoch):
-        lines += [f"### lstm_ray.progress.{kind.__name__}\n", *_docstring(kind)]
+    for event in (progress.Count, progress.Epoch):
+        lines += [f"### lstm_ray.progress.{event.__name__}\n", *_docstring(event)]
     lines += ["## Errors\n", "In `lstm_ray.errors`; each is a subclass of the one above it:\n"]
     lines += [*_tree(errors.LstmRayError, ""), ""]
     return "\n".join(lines)

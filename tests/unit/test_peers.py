@@ -148,6 +148,11 @@ def test_the_table_shows_means_and_spread_and_the_best_in_bold() -> None:
     assert [row[9] for row in cells[:2]] == ["20,000", "**50,000**"]
 
 
+def test_the_picture_has_a_panel_for_each_corpus() -> None:
+    cases = [peers.Case(corpus, "all", peer, "", 0) for corpus in ("imdb", "app_reviews") for peer in ("nb", "best")]
+    assert peers.picture(cases, dict.fromkeys(cases, RESULT)).startswith(b"\x89PNG")
+
+
 def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
     file = tmp_path / "results.jsonl"
     lines = (dataclasses.asdict(case) | dataclasses.asdict(result) for case, result in RESULTS.items())
