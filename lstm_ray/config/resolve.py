@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import ValidationError, create_model
+from pydantic import ValidationError
 
 from lstm_ray.config.base import (
+    BAND,
     Settings,
     chosen_later,
     name_in_messages,
@@ -143,18 +144,16 @@ class _Origin:
 
 
 def _as_shares(kind: type[Settings], field: str, given: str) -> str | None:
-    """Returns percentages as shares, 70 or 70% as 0.7 and 40:60 as 0.4:0.6; None if the setting takes no such value."""
-    numbers = [part.strip().removesuffix("%") for part in given.split(":")]
+    """Returns percentages as shares, 70 or 70% as 0.7 and 40:60 as 0.4:0.6; None if the setting is no share or band."""
     declared = kind.model_fields[field]
-    annotation: Any = declared.annotation
-    if not declared.metadata or not all(_is_float(number) and 2 <= float(number) <= 100 for number in numbers):
+    is_float = declared.annotation in (float, float | None)
+    is_share = is_float and any(getattr(limit, name, 2) <= 1 for limit in declared.metadata for name in ("lt", "le"))
+    is_band = any(getattr(limit, "pattern", None) == BAND for limit in declared.metadata)
+    numbers = [part.strip().removesuffix("%") for part in given.split(":")]
+    is_expected = (is_share and len(numbers) == 1) or (is_band and len(numbers) == 2)
+    if not is_expected or not all(_is_float(number) and 2 <= float(number) < 100 for number in numbers):
         return None
-    shares = ":".join(f"{number / 100:g}" for number in sorted(map(float, numbers)))
-    try:
-        create_model("Share", share=(annotation, declared))(share=shares)
-    except ValidationError:
-        return None
-    return shares
+    return ":".join(f"{number / 100:g}" for number in sorted(map(float, numbers)))
 
 
 def _is_float(text: str) -> bool:
