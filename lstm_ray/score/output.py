@@ -31,6 +31,7 @@ from lstm_ray.score.plan import SCORES_VERSION, BadFile, Plan, is_part_name
 from lstm_ray.wording import as_call, counted
 
 _LOCK, _PLAN, _SETTINGS = "_plan/lock", "_plan/plan.json", "_plan/config.yaml"
+_MANIFEST = "_manifest.json"
 _NEXT = "_next"
 MOST_FILES = 20  # as many as a person compares
 _MOST_NAMED = 2  # input files in a message
@@ -126,10 +127,13 @@ def _is_begun_plan(output: str) -> bool:
 def check_parts(output: str, plan: Plan) -> None:
     """Raises OutputError if a file that the run would delete has a part's name, but no run wrote it."""
     for directory in (output, storage.join(output, _NEXT)):
-        names = set(filter(is_part_name, storage.list_names(directory)))
+        there = storage.list_names(directory)
+        names = set(filter(is_part_name, there))
+        if "_SUCCESS" in there and _read_json(directory, _MANIFEST).get("parts") == len(names):
+            continue  # none was added since; a million parts need not be read
         if names and _read_plan(directory).get("fingerprint") == plan.layout.fingerprint:
             names -= {chunk.part_name for chunk in plan.chunks()}  # these are read later, and kept if they are whole
-        refuse_foreign([storage.join(directory, name) for name in sorted(names)])
+        at_once(refuse_foreign, [storage.join(directory, name) for name in sorted(names)])
 
 
 def _difference(config: ScoreConfig, plan: Plan) -> str:
@@ -272,7 +276,7 @@ def _has_results(output: str) -> bool:
 
 def _is_result(name: str) -> bool:
     """Returns whether a run writes a file of this name beside its plan."""
-    return name in ("_SUCCESS", "_manifest.json", "_report.html", "_bad_files.parquet") or is_part_name(name)
+    return name in ("_SUCCESS", _MANIFEST, "_report.html", "_bad_files.parquet") or is_part_name(name)
 
 
 def _planned_fingerprint(output: str) -> str | None:
@@ -290,7 +294,11 @@ def _in_force(output: str) -> str:
 
 def _read_plan(output: str) -> dict[str, Any]:
     """Returns what `start_output` wrote about the plan; nothing if that is missing or damaged."""
-    path = storage.join(output, _PLAN)
+    return _read_json(output, _PLAN)
+
+
+def _read_json(output: str, name: str) -> dict[str, Any]:
+    path = storage.join(output, name)
     if not storage.exists(path):
         return {}
     try:
@@ -344,6 +352,6 @@ def describe_files(plan: Plan, tally: Tally) -> list[dict[str, Any]]:
 def write_manifest(manifest: Manifest, report: str, directory: str) -> None:
     """Writes manifest and report beside the parts, and `_SUCCESS`: from then on the run is complete."""
     content = json.dumps(asdict(manifest), indent=2) + "\n"
-    storage.write_bytes(storage.join(directory, "_manifest.json"), content.encode())
+    storage.write_bytes(storage.join(directory, _MANIFEST), content.encode())
     storage.write_bytes(storage.join(directory, "_report.html"), report.encode())
     storage.write_bytes(storage.join(directory, "_SUCCESS"), b"")

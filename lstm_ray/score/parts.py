@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -21,10 +21,13 @@ from lstm_ray.model.profile import Profile
 from lstm_ray.score.columns import PartLayout
 from lstm_ray.score.plan import Chunk, Plan, file_of_part
 from lstm_ray.score.scorer import SENTIMENTS, UNSURE, Scored
+from lstm_ray.storage.formats import PARQUET
 from lstm_ray.wording import reason
 
 _FOOTER_KEY = b"lstm_ray"
 _THREADS = 16  # that wait for a disk, or an object store
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -173,21 +176,26 @@ def _read_counts(path: str) -> tuple[int, dict[str, Any]] | None:
     return rows, footer if isinstance(footer, dict) else {}
 
 
-def refuse_foreign(paths: Sequence[str]) -> None:
-    """Raises OutputError if a file is neither a part of any run nor empty, as a part may be after a power failure."""
+def refuse_foreign(path: str) -> None:
+    """Raises OutputError if a file is not a part of any run, not even of one that a power failure cut short."""
+    found = _read_counts(path)
+    if not found[1] if found is not None else _is_of_something_else(path):
+        raise OutputError(
+            f"{path}: has the name of a part, but lstm-ray score did not write it: move it away, or choose another "
+            "--output"
+        )
 
-    def is_foreign(path: str) -> bool:
-        filesystem, target = storage.locate(path)
-        found = _read_counts(path)
-        return not (found and found[1]) and bool(filesystem.get_file_info(target).size)
 
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for path, foreign in zip(paths, pool.map(is_foreign, paths), strict=True):
-            if foreign:
-                raise OutputError(
-                    f"{path}: has the name of a part, but lstm-ray score did not write it, or it is damaged: move it "
-                    "away, or choose another --output"
-                )
+def _is_of_something_else(path: str) -> bool:
+    """Returns whether an unreadable file was no part, which would be empty, or begin as Parquet or with zeros."""
+    filesystem, target = storage.locate(path)
+    try:
+        if not filesystem.get_file_info(target).is_file:  # a directory: none is deleted
+            return False
+        with filesystem.open_input_file(target) as stream:
+            return bytes(stream.read(len(PARQUET))).strip(b"\0") not in (b"", PARQUET)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be read: {reason(error)}") from error
 
 
 def finished_parts(plan: Plan, output: str) -> Iterator[Part]:
@@ -200,8 +208,7 @@ def finished_parts(plan: Plan, output: str) -> Iterator[Part]:
 
     present = (chunk for chunk in plan.chunks() if chunk.part_name in names)
     with ThreadPoolExecutor(_THREADS) as pool:
-        # In batches: `map` would take all chunks at once.
-        while some := list(itertools.islice(present, 100 * _THREADS)):
+        for some in _batches(present):
             yield from (part for part in pool.map(read, some) if part is not None)
 
 
@@ -220,5 +227,13 @@ def sync_parts(names: Iterable[str], output: str) -> None:
 def at_once(work: Callable[[str], None], names: Iterable[str]) -> None:
     """Calls a function that waits for a disk or an object store with each name, on threads."""
     with ThreadPoolExecutor(_THREADS) as pool:
-        for _ in pool.map(work, names):
-            pass
+        for some in _batches(names):
+            for _ in pool.map(work, some):
+                pass
+
+
+def _batches(items: Iterable[T]) -> Iterator[list[T]]:
+    """Cuts what threads map into lists, because `map` takes all items at once, with 2 KB for each."""
+    left = iter(items)
+    while some := list(itertools.islice(left, 100 * _THREADS)):
+        yield some

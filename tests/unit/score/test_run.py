@@ -423,6 +423,25 @@ def test_a_file_with_the_name_of_a_part_that_no_run_wrote_is_refused(
     assert run(prefix="new_", overwrite=True).parts_kept == 0
 
 
+def test_complete_scores_are_replaced_without_reading_their_parts(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run()
+    read: list[str] = []
+    monkeypatch.setattr(output, "refuse_foreign", read.append)
+    assert run(prefix="new_", overwrite=True).parts_kept == 0
+    assert read == []
+
+
+@pytest.mark.parametrize("left", [0, 5, -100, None])
+def test_parts_that_a_power_failure_cut_short_are_replaced(run: Run, place: Path, left: int | None) -> None:
+    run()
+    (place / "out" / "_SUCCESS").unlink()
+    first = min((place / "out").glob("part-*"))
+    content = first.read_bytes()
+    first.write_bytes(bytes(len(content)) if left is None else content[:left])
+    run(prefix="new_", overwrite=True)
+    assert "new_sentiment" in pq.read_schema(first).names
+
+
 @pytest.mark.parametrize("name", ["config.yaml", "plan.json"])
 @pytest.mark.parametrize("content", ["mine: 1\n", "command: train\n", "{", "[]", ""])
 def test_a_plan_of_somebody_else_is_left_alone(run: Run, place: Path, name: str, content: str) -> None:
