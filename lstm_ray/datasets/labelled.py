@@ -247,7 +247,9 @@ def list_labels(shards: Sequence[Shard], label_column: str, mapping: LabelMappin
     columns = []
     for file in {shard.file.path: shard.file for shard in shards}.values():
         with open_parquet(file) as parquet:
-            columns.append(_read_column(file, parquet, label_column))
+            column = _read_column(file, parquet, label_column)
+        # Of texts only the distinct ones, because those of all files may not fit into memory.
+        columns.append(written_labels(column) if is_text_type(column.type) else column)
     meant = meant_labels(mapping, *columns)
     return describe_labels(*columns), f": did you mean {meant}?" if meant else ""
 
@@ -268,7 +270,7 @@ def doubt_left_out(rows: int, shards: Sequence[Shard], label_column: str, mappin
     if not rows:
         return None
     with open_parquet(shards[0].file) as parquet:
-        if not is_text_type(_read_column(shards[0].file, parquet, label_column).type):
+        if not is_text_type(_type_of(shards[0].file, parquet, label_column, "--label-column")):
             return None  # numbers have one spelling, so the other files need not be read again
     labels, remedy = list_labels(shards, label_column, mapping)
     return f"{counted(rows, 'row')} with other labels left out (there are {labels}){remedy}" if remedy else None

@@ -294,15 +294,13 @@ def meant_labels(mapping: LabelMapping, *columns: pa.ChunkedArray) -> str | None
     # In a column of numbers, 5 and 5.0 are the same label.
     spelled = _in_nfc if any(is_text_type(column.type) for column in columns) else _key
     there, positive, negative = ({*map(spelled, labels)} for labels in (found, mapping.positive, mapping.negative))
-    others = [label for label in found if spelled(label) not in positive | negative]
+    others = {label: _key(label) for label in found if spelled(label) not in positive | negative}
     similar: dict[str, list[str]] = {}
     for label in (*mapping.positive, *mapping.negative):
-        if spelled(label) not in there:
-            near = _similar(label, others)
-        else:
-            near = [label, *(one for one in others if _number(label) is not None and _key(one) == _key(label))]
-        if near not in ([], [label]):
-            similar[label] = near
+        is_there = spelled(label) in there
+        near = [] if is_there and _number(label) is None else _similar(label, others)
+        if near:
+            similar[label] = [label, *near] if is_there else near
     if similar:
         ones, zeros = (
             [one for label in labels for one in similar.get(label, [label])]
@@ -322,12 +320,12 @@ def meant_labels(mapping: LabelMapping, *columns: pa.ChunkedArray) -> str | None
     return quoted(*meant.options()) or None
 
 
-def _similar(label: str, others: Sequence[str]) -> list[str]:
-    """Returns those of other labels that a label may stand for: all spellings of the one that is closest."""
-    key = _key(label)
-    near = {one for one in map(_key, others) if one == key or (_number(label) is None and one[:1] == key[:1])}
+def _similar(label: str, others: Mapping[str, str]) -> list[str]:
+    """Returns those of other labels, by their keys, that a label may stand for: all spellings of the closest one."""
+    key, is_word = _key(label), _number(label) is None
+    near = {one for one in others.values() if one == key or (is_word and one[:1] == key[:1])}
     closest = difflib.get_close_matches(key, near, 1, _LEAST_ALIKE)
-    return [one for one in others if _key(one) in closest]
+    return [one for one, its_key in others.items() if its_key in closest]
 
 
 def _in_nfc(label: str) -> str:

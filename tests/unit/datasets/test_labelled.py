@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 from lstm_ray.config import split_list
 from lstm_ray.datasets import labelled
 from lstm_ray.datasets.convert.next_step import next_command
-from lstm_ray.datasets.labelled import Shard, count_labels, find_shards, read_shard, sample_rows
+from lstm_ray.datasets.labelled import Shard, count_labels, doubt_left_out, find_shards, read_shard, sample_rows
 from lstm_ray.datasets.labels import OTHER, ZERO_AND_ONE, LabelMapping
 from lstm_ray.errors import InputError
 from lstm_ray.progress import Event
 from lstm_ray.storage.inputs import InputFile
+from lstm_ray.storage.parquet import read_batches
 
 
 def write(path: Path, texts: Any, labels: Any, rows_per_group: int = 1_000) -> str:
@@ -443,3 +444,22 @@ def test_a_label_in_the_file_and_in_its_directorys_name_is_pointed_out(tmp_path:
     notes: list[Event] = []
     find_shards([str(tmp_path)], "text", "label", progress=notes.append)
     assert notes == ["note: label: in files and in their directories' names: the files' own values are kept"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "remedy"),
+    [(["5", "5,0", "1"], """--positive-labels '5,"5,0"' --negative-labels 1?"""), ([5, 4, 1], None)],
+)
+def test_labels_that_are_left_out_are_read_again_if_they_are_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, labels: list[Any], remedy: str | None
+) -> None:
+    mapping = LabelMapping(("5",), ("1",))
+    for name in ("a", "b"):
+        write(tmp_path / f"{name}.parquet", list("abc"), labels)
+    shards = find_shards([str(tmp_path)], "text", "label", mapping)
+    read: list[str] = []
+    monkeypatch.setattr(labelled, "read_batches", lambda *given: read.append(given[0]) or read_batches(*given))
+    doubt = doubt_left_out(2, shards, "label", mapping)
+    assert doubt is None if remedy is None else str(doubt).endswith(remedy)
+    assert len(read) == (0 if remedy is None else 2)
+    assert doubt_left_out(0, shards, "label", mapping) is None
