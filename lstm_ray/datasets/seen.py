@@ -97,6 +97,14 @@ class SeenTexts:
         return cls([content.read(columns=[_COLUMN])[_COLUMN].cast(pa.int64()).to_numpy()])
 
 
+def describe_lost(bundle: str) -> str:
+    """Returns a warning that the hashes of a model's training texts were deleted, given the path of its bundle."""
+    return (
+        "whether rows were learned from is unknown: seen.parquet, the hashes of the training texts, is missing in "
+        f"{bundle}"
+    )
+
+
 def describe_seen(seen: int, rows: int, kind: str, model: str = "the model", accuracy: float | None = None) -> str:
     """Returns a warning about rows whose text is a training text.
 

@@ -21,7 +21,7 @@ from lstm_ray import storage
 from lstm_ray.config import CalibrateConfig, EvaluateConfig, LabelSettings, RowSettings
 from lstm_ray.datasets.labelled import doubt_left_out
 from lstm_ray.datasets.labels import label_mapping
-from lstm_ray.datasets.seen import describe_seen
+from lstm_ray.datasets.seen import describe_lost, describe_seen
 from lstm_ray.errors import InputError
 from lstm_ray.evaluate.counts import LOG_LOSS_EPSILON, BinaryCounts, bin_ends, bin_starts
 from lstm_ray.evaluate.evaluation import add_up, check_unseen, evaluate_here, labelled_shards
@@ -98,6 +98,8 @@ def calibrate(config: CalibrateConfig, progress: Progress) -> Calibration:
     with contextlib.closing(evaluate_here(shards, measured, Models(Scorer(bundle), bundle.seen()))) as results:
         first = add_up(shards, results, measured, progress)
     before = first.counts
+    if bundle.lost_its_texts():
+        progress(f"warning: {', '.join(config.inputs)}: {describe_lost(bundle.path)}")
     if first.rows_seen:
         accuracy = before.metrics()["accuracy"]
         seen = describe_seen(first.rows_seen, before.rows, "evaluation", accuracy=accuracy)

@@ -16,7 +16,7 @@ from lstm_ray import storage
 from lstm_ray.config import CalibrateConfig, EvaluateConfig, with_paths
 from lstm_ray.datasets.labelled import Shard, describe_left_out, doubt_left_out, find_shards, list_labels, sample_rows
 from lstm_ray.datasets.labels import label_mapping
-from lstm_ray.datasets.seen import describe_seen
+from lstm_ray.datasets.seen import describe_lost, describe_seen
 from lstm_ray.errors import InputError, OutputError, ReportError
 from lstm_ray.evaluate.counts import BinaryCounts
 from lstm_ray.evaluate.groups import GroupResult, Outcomes, add_outcomes, compare_groups
@@ -208,17 +208,12 @@ def _doubts(
             )
     for bundle in bundles:
         if bundle.lost_its_texts():
-            yield (
-                "warning",
-                f"whether rows were learned from is unknown: seen.parquet, the hashes of the training texts, is "
-                f"missing in {bundle.path}",
-            )
+            yield "warning", describe_lost(bundle.path)
     missing = list(_missing_labels(config, shards, evaluation.counts))
-    if not missing:  # that names the labels too
-        doubt = doubt_left_out(evaluation.rows_with_other_label, shards, config.label_column, label_mapping(config))
-        missing = [] if doubt is None else [doubt]
-    for one in missing:
-        yield "warning", one
+    yield from (("warning", one) for one in missing)
+    other = evaluation.rows_with_other_label  # these labels are in the warnings above, if there are any
+    if not missing and (doubt := doubt_left_out(other, shards, config.label_column, label_mapping(config))) is not None:
+        yield "warning", doubt
     auc = evaluation.intervals["auc"]
     if auc is not None and auc[1] < 0.5:
         yield (

@@ -16,7 +16,7 @@ from scipy import optimize, special
 
 import lstm_ray
 from lstm_ray.config import CalibrateConfig
-from lstm_ray.datasets.seen import SeenTexts, hash_texts
+from lstm_ray.datasets.seen import SeenTexts, describe_lost, hash_texts
 from lstm_ray.errors import BundleError, InputError, OutputError
 from lstm_ray.evaluate import calibration
 from lstm_ray.evaluate.calibration import Calibration, fit_temperature
@@ -252,6 +252,10 @@ def test_rows_that_the_model_has_learned_from_are_counted(
     lstm_ray.calibrate(rows, model=tiny_bundle, output=tmp_path / "new", progress=said.append)
     (warning,) = [str(one) for one in said if "training data" in str(one)]
     assert warning.startswith(f"warning: {rows}: 5 of 30 evaluation rows (16.7%) also occur in the training data: ")
+    monkeypatch.setattr(Bundle, "seen", lambda self: None)
+    monkeypatch.setattr(Bundle, "lost_its_texts", lambda self: True)
+    lstm_ray.calibrate(rows, model=tiny_bundle, output=tmp_path / "lost", progress=said.append)
+    assert f"warning: {rows}: {describe_lost(str(tiny_bundle))}" in said
 
 
 def test_labels_in_another_spelling_are_not_left_out_in_silence(
