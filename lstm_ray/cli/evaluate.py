@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -64,7 +64,7 @@ def _figures(result: Evaluation, config: EvaluateConfig) -> Iterator[tuple[str, 
         yield in_words(name), "none" if value is None else f"{value:.4f}{show_interval(intervals.get(name))}"
     yield "threshold", f"{metrics['threshold']:g}"
     if result.comparison is not None:
-        yield from _compared(result.comparison, metrics["rows"], metrics["threshold"])
+        yield from _compared(result.comparison, metrics)
     if result.ngrams is not None:
         yield "n-grams alone", _beside_ngrams(result.ngrams)
     for name, rows in (
@@ -97,23 +97,23 @@ def _describe_chosen(counts: BinaryCounts) -> str:
     return f"threshold {counts.threshold:g}: {figures}"
 
 
-def _compared(comparison: Comparison, rows: int, threshold: float) -> Iterator[tuple[str, str]]:
+def _compared(comparison: Comparison, metrics: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yields the figures of the comparison of a model with another one.
 
     Args:
         comparison: The comparison.
-        rows: Rows that the model can score; the other model, with another tokenizer, may find words in fewer.
-        threshold: The model's threshold.
+        metrics: The model's, on all rows that it can score; the other one, with another tokenizer, may find words in
+            fewer.
     """
     from lstm_ray.evaluate.intervals import show_interval, show_p_value
+    from lstm_ray.evaluate.ranking import show_threshold
 
     other, paired = comparison.other.metrics(), comparison.paired()
     if paired is None:
         yield "the other model", "no rows that both can score"
         return
-    own = "" if other["threshold"] == threshold else f", at its threshold of {other['threshold']:g}"
-    yield "accuracy of the other", f"{other['accuracy']:.4f}{own}"
-    if comparison.rows < rows:
+    yield "accuracy of the other", f"{other['accuracy']:.4f}{show_threshold(other, metrics)}"
+    if comparison.rows < metrics["rows"]:
         right = f"{comparison.right / comparison.rows:.4f}"
         yield "rows that both can score", f"{comparison.rows:,}; this model's accuracy there: {right}"
     p_value = show_p_value(paired.p_value)

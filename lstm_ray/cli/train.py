@@ -61,7 +61,7 @@ def show_outcome(outcome: Outcome) -> None:
 
 def _figures(outcome: Outcome) -> Iterator[tuple[str, str]]:
     """Yields name and value of the figures of a run."""
-    from lstm_ray.evaluate.ranking import METRIC_NAMES, show_metric
+    from lstm_ray.evaluate.ranking import METRIC_NAMES, show_metric, show_threshold
     from lstm_ray.report.parts import part_figures
 
     state, config, metrics = outcome.state, outcome.config, outcome.metrics
@@ -82,9 +82,10 @@ def _figures(outcome: Outcome) -> Iterator[tuple[str, str]]:
     stopped = f", stopped early of {config.epochs}" if state.epoch < config.epochs else ""
     by = f", by {METRIC_NAMES[config.best_by]}" if metrics else ""
     yield "best epoch", f"{state.best_epoch} of {state.epoch}{stopped}{by}"
-    if outcome.before:
-        yield "accuracy before", f"{show_metric(outcome.before, 'accuracy')}, of {config.from_}{outcome.decided_before}"
-        yield "log loss", f"{outcome.before['log_loss']:.4f} -> {metrics['log_loss']:.4f}"
+    if before := outcome.before:
+        accuracy = show_metric(before, "accuracy")
+        yield "accuracy before", f"{accuracy}, of {config.from_}{show_threshold(before, metrics)}"
+        yield "log loss", f"{before['log_loss']:.4f} -> {metrics['log_loss']:.4f}"
     if metrics:
         yield "validation accuracy", show_metric(metrics, "accuracy")
         if "base_rate" in metrics:  # older versions did not measure it

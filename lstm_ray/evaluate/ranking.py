@@ -40,6 +40,12 @@ def show_metric(metrics: Mapping[str, Any], best_by: str) -> str:
     return f"{value:.4f}" + (f" ± {error:.4f}" if best_by == "accuracy" and error is not None else "")
 
 
+def show_threshold(metrics: Mapping[str, Any], others: Mapping[str, Any]) -> str:
+    """Returns which threshold metrics were measured at, after a comma; "" if others were measured at the same."""
+    threshold = metrics["threshold"]
+    return "" if threshold == others["threshold"] else f", at its threshold of {threshold:g}"
+
+
 def metrics_of_epoch(row: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the validation metrics of an epoch's row of the history, under the names of `BinaryCounts.metrics`."""
     same = ("auc", "accuracy", "accuracy_standard_error")

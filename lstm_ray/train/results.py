@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from lstm_ray import storage
 from lstm_ray.config import TrainConfig
 from lstm_ray.datasets.seen import describe_seen
-from lstm_ray.evaluate.ranking import doubt
+from lstm_ray.evaluate.ranking import doubt, show_threshold
 from lstm_ray.model.profile import TrainingData
 from lstm_ray.train.data.corpus import Groups
 from lstm_ray.train.loop.state import State
@@ -99,12 +99,6 @@ class Outcome:
     def metrics(self) -> dict[str, Any]:
         """Returns the validation metrics of the best epoch at the model's threshold; empty without validation."""
         return self._decision[0]
-
-    @property
-    def decided_before(self) -> str:
-        """Returns the threshold of the model that the run started from, if it is not the new one's; else ""."""
-        threshold = self.before["threshold"]
-        return "" if threshold == self.metrics["threshold"] else f", at its threshold of {threshold:g}"
 
     @property
     def threshold_problem(self) -> str | None:
@@ -203,10 +197,10 @@ def write_results(config: TrainConfig, outcome: Outcome) -> None:
 
 def _notes(config: TrainConfig, outcome: Outcome) -> Iterator[str]:
     """Yields sentences about the model that the run started from, and the reliability of the validation metrics."""
-    if outcome.before:
+    if before := outcome.before:
         yield (
-            f"Before, {config.from_} reached an accuracy of {outcome.before['accuracy']:.4f} and a log loss of "
-            f"{outcome.before['log_loss']:.4f} on the same validation rows{outcome.decided_before}; now "
+            f"Before, {config.from_} reached an accuracy of {before['accuracy']:.4f} and a log loss of "
+            f"{before['log_loss']:.4f} on the same validation rows{show_threshold(before, outcome.metrics)}; now "
             f"{outcome.metrics['accuracy']:.4f} and {outcome.metrics['log_loss']:.4f}."
         )
     if (groups := outcome.groups) is not None:
