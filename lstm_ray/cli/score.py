@@ -45,7 +45,7 @@ def score(config: ScoreConfig) -> None:
 def show_manifest(manifest: Manifest, config: ScoreConfig) -> None:
     """Prints the result of a scoring run, and a command to look at it."""
     from lstm_ray import storage
-    from lstm_ray.score.columns import new_columns
+    from lstm_ray.score.columns import kept_by, new_columns
 
     scored = manifest.scored
     of_which = " of the rows with a score" if manifest.errors else ""
@@ -75,9 +75,10 @@ def show_manifest(manifest: Manifest, config: ScoreConfig) -> None:
     rows.append(("report", storage.join(manifest.output, "_report.html")))
     if "://" not in manifest.output and is_new and scored and manifest.rows <= _MOST_ROWS_SHOWN:
         # Not the other columns, which pandas may be unable to read: with bytes that are not UTF-8, or of some types.
-        has_texts = {"all", config.text_column}.intersection(config.keep_columns)
-        can_show_texts = has_texts and "invalid_utf8" not in manifest.errors
-        columns = [*([config.text_column] if can_show_texts else []), *new_columns(config)]
+        input_columns = kept_by(config)
+        has_texts = input_columns is None or config.text_column in input_columns
+        shows_texts = has_texts and "invalid_utf8" not in manifest.errors
+        columns = [*([config.text_column] if shows_texts else []), *new_columns(config)]
         output = ", columns=".join(json.dumps(one, ensure_ascii=False) for one in (manifest.output, columns))
         # With `to_string`, because print alone leaves out columns, such as the probability, beside long texts.
         first = f"pandas.read_parquet({output}).head().to_string(max_colwidth=40)"

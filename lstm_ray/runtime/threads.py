@@ -45,10 +45,8 @@ def shared(block: Callable[[], AbstractContextManager[None]]) -> Callable[[], Ab
 
     Otherwise a second thread would save what the first one has changed, and restore that at the end.
     """
-    lock, leave = (
-        threading.RLock(),
-        ExitStack(),
-    )  # RLock: garbage collection may run `finally` below while this thread holds it
+    lock = threading.RLock()  # garbage collection may run `finally` below while this thread holds it
+    leave = ExitStack()
     users = 0
 
     @wraps(block)
