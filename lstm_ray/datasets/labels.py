@@ -64,6 +64,18 @@ class LabelMapping:
         """Returns whether there is a mapping. Without one, only 1 and 0 are allowed."""
         return bool(self.positive)
 
+    def doubt(self) -> str | None:
+        """Returns why the classes may be exchanged: the positive numbers of a scale are its low ones; else None."""
+        sides = [[_number(label) for label in labels] for labels in (self.positive, self.negative)]
+        positive, negative = ([number for number in side if number is not None] for side in sides)
+        is_scale = len(positive) + len(negative) == len(self.positive) + len(self.negative) > 2
+        if not is_scale or max(positive) >= min(negative):
+            return None
+        return (
+            f"the --positive-labels ({', '.join(self.positive)}) are lower than the --negative-labels "
+            f"({', '.join(self.negative)}): exchange them if high numbers are good"
+        )
+
     def problem(self, kind: pa.DataType) -> str | None:
         """Returns why a column of this type cannot be read, as the end of a sentence; None if it can be."""
         if pa.types.is_null(kind):  # no row has a label, which decides nothing about the labels in other files

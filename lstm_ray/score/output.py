@@ -28,7 +28,7 @@ from lstm_ray.errors import LstmRayError, OutputError
 from lstm_ray.progress import Progress
 from lstm_ray.score.parts import FileCounts, Tally, at_once, read_part, refuse_foreign, sync_parts
 from lstm_ray.score.plan import SCORES_VERSION, BadFile, Plan, is_part_name
-from lstm_ray.wording import as_call, counted
+from lstm_ray.wording import as_call, command_line, counted
 
 _LOCK, _PLAN, _SETTINGS = "_plan/lock", "_plan/plan.json", "_plan/config.yaml"
 _MANIFEST = "_manifest.json"
@@ -107,9 +107,13 @@ def check_output(config: ScoreConfig, plan: Plan) -> None:
             "another --output"
         )
     if fingerprint != plan.layout.fingerprint and not config.overwrite:
+        unfinished = ""
+        if "_SUCCESS" not in names:
+            again = command_line("score", "--config", storage.join(output, _SETTINGS))
+            unfinished = f"; they are unfinished: {again} finishes them"
         raise OutputError(
-            f"{output}: holds other scores ({_difference(config, plan)}): choose another --output, or --overwrite to "
-            "replace them"
+            f"{output}: holds other scores ({_difference(config, plan)}){unfinished}: choose another --output, or "
+            "--overwrite to replace them"
         )
 
 

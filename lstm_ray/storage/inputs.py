@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import glob
 import os
 import re
@@ -231,7 +233,14 @@ def why_missing(path: str) -> str:
         return "no such file or directory: give each input by itself, without commas"
     if _HALF_URI.search(path):
         return "no such file or directory: a URI has two slashes after the colon, and a local one three: file:///data"
-    return "this link leads nowhere" if os.path.islink(path) else "no such file or directory"
+    if os.path.islink(path):
+        return "this link leads nowhere"
+    directory, name = os.path.split(path.rstrip("/"))
+    near: list[str] = []
+    with contextlib.suppress(OSError):  # there may be no such directory, or no right to list it
+        near = difflib.get_close_matches(name, os.listdir(directory or "."), 1)
+    guess = f": did you mean {quoted(os.path.join(directory, near[0]))}?" if near else ""
+    return f"no such file or directory{guess}"
 
 
 def _describe_left_out(

@@ -172,13 +172,15 @@ class EncodedShard:
 
 
 def find_all_shards(config: TrainConfig, progress: Progress = ignore) -> list[Shard]:
-    """Lists the row groups of a run, those for training first; `progress` is for `find_inputs`.
+    """Lists the row groups of a run, those for training first; `progress` receives notes on files and labels.
 
     Raises:
         InputError: A file is missing or not Parquet, lacks a column, or has a column of the wrong type; or a file is in
             both `train` and `validation`.
     """
-    columns = (config.text_column, config.label_column, label_mapping(config))
+    columns = (config.text_column, config.label_column, mapping := label_mapping(config))
+    if (doubt := mapping.doubt()) is not None:
+        progress(f"warning: {doubt}")
     is_validation = False if config.validation else None
     shards = find_shards(
         config.train, *columns, is_validation=is_validation, group_column=config.validation_group, progress=progress

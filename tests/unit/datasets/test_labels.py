@@ -283,3 +283,24 @@ def test_labels_that_all_stand_for_none_are_called_so(labels: list[Any]) -> None
 def test_the_labels_of_several_columns_are_listed_once() -> None:
     assert describe_labels(pa.chunked_array([["neg"]]), pa.chunked_array([["pos", "neg"]])) == "'neg', 'pos'"
     assert describe_labels(pa.chunked_array([[None]], pa.int8())) == "none"
+
+
+@pytest.mark.parametrize(
+    ("positive", "negative", "doubted"),
+    [
+        (("1", "2"), ("4", "5"), True),
+        (("0.5", "1,5"), ("4",), True),
+        (("4", "5"), ("1", "2"), False),
+        (("1", "4"), ("2",), False),
+        (("0",), ("1",), False),
+        (("bad", "1"), ("2",), False),
+        ((), (), False),
+    ],
+    ids=str,
+)
+def test_a_scale_whose_low_end_is_positive_is_doubted(
+    positive: tuple[str, ...], negative: tuple[str, ...], doubted: bool
+) -> None:
+    doubt = LabelMapping(positive, negative).doubt()
+    assert (doubt is not None) == doubted
+    assert doubt is None or f"({', '.join(positive)}) are lower" in doubt

@@ -19,9 +19,10 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from lstm_ray import storage
-from lstm_ray.cli.app import main
+from lstm_ray.cli.app import app, main
 from lstm_ray.config import Precision, ScoreConfig, resolve
 from lstm_ray.errors import ConfigError, InputError, LstmRayError, OutputError
 from lstm_ray.kernels.emitter import Target
@@ -504,6 +505,20 @@ def test_another_model_is_named_and_wants_overwrite(
     shutil.copytree(tiny_bundle, other)
     with pytest.raises(OutputError, match=rf"the model {other} has changed\): .*--overwrite"):
         run(model=other)
+
+
+def test_the_command_that_finishes_other_scores_is_named(run: Run, place: Path) -> None:
+    run()
+    whole = parts(place / "out")
+    for name in ("_SUCCESS", "_manifest.json", max(whole)):
+        (place / "out" / name).unlink()
+    with pytest.raises(
+        OutputError, match=r"they are unfinished: lstm-ray score --config (.*) finishes them: "
+    ) as failed:
+        run(threshold=0.7)
+    config = str(failed.value).partition("--config ")[2].partition(" ")[0]
+    assert CliRunner().invoke(app, ["score", "--config", config]).exit_code == 0
+    assert parts(place / "out") == whole
 
 
 def test_other_inputs_are_named(run: Run, place: Path) -> None:

@@ -118,6 +118,12 @@ def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path: Path) -> Non
     assert names(tmp_path, tmp_path / "what?.parquet") == ["what?.parquet"]
 
 
+def test_a_misspelt_path_is_answered_with_the_one_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "train.parquet").write_bytes(b"")
+    with pytest.raises(InputError, match=f"no such file or directory: did you mean {tmp_path}/train.parquet[?]"):
+        find_inputs([f"{tmp_path}/trian.parquet"])
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
