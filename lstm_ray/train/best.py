@@ -126,7 +126,7 @@ def choices(facts: DataFacts, pretrain_epochs: int | None = None) -> dict[str, t
             f"98 of 100 texts have at most {counted(facts.long_text, 'token')}",
         ),
         "learn_vectors": (facts.rows >= 1_000, f"{rows}, and no other word vectors are given"),
-        "units": (64 if facts.rows < 20_000 else 128, compared(20_000)),
+        "units": (128, "texts without labels") if facts.unlabelled else (64, "no texts without labels"),
         "ngrams": (2 if few else 3, compared(_FEW_ROWS)),
         "ngram_buckets": (
             2 ** int(np.clip(math.ceil(math.log2(8 * facts.ngrams)), 16, 23)),

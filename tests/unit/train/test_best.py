@@ -50,10 +50,15 @@ def test_every_setting_that_is_left_open_is_chosen_and_valid() -> None:
         TrainConfig.model_validate({name: value for name, (value, _) in chosen.items()})
 
 
+@pytest.mark.parametrize(("unlabelled", "units"), [(0, 64), (5_000, 128)])
+def test_only_texts_without_labels_pay_for_more_units(unlabelled: int, units: int) -> None:
+    facts = DataFacts(25_000, 800, words=50_000, ngrams=100_000, row_ngrams=300, unlabelled=unlabelled)
+    assert choices(facts)["units"][0] == units
+
+
 def test_a_number_of_rows_is_compared_with_the_one_that_decides() -> None:
     few, many = (choices(DataFacts(rows, 50, words=1_000, ngrams=10_000, row_ngrams=50)) for rows in (6_000, 20_000))
-    assert few["units"] == (64, "6,000 rows, fewer than 20,000")
-    assert many["units"] == (128, "20,000 rows, 20,000 or more")
+    assert many["learning_rate"] == (0.001, "20,000 rows, 10,000 or more")
     assert few["global_batch_size"] == (32, "6,000 rows, fewer than 100,000")
     assert few["learning_rate"] == (0.003, "6,000 rows, fewer than 10,000, after pretraining")
 
