@@ -7,6 +7,7 @@ tests/unit/runtime/test_ray_internals.py fails.
 from __future__ import annotations
 
 import functools
+import json
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -84,7 +85,8 @@ def private_head() -> Iterator[dict[str, str]]:
     A Ray newer than `_NEWEST` starts them all, which only costs time.
 
     Yields:
-        Labels for the node, by which `autoscaler_of_head` knows that there is no autoscaler.
+        Labels for the node, by which `autoscaler_of_head` knows that there is no autoscaler, and `address_of_auto` that
+        this Ray is not for others.
     """
     if not _is_known():
         yield {}
@@ -194,12 +196,32 @@ def before_processes_end(call: Callable[[], None]) -> Iterator[None]:
 def address_of_auto() -> str:
     """Returns the address that Ray takes for "auto": RAY_ADDRESS, or that of the Ray last started on this machine.
 
+    A Ray that `private_head` started is left out, because it ends with its run.
+
     Raises:
         ConnectionError: There is none.
     """
     from ray._private import services
 
-    return str(services.get_ray_address_from_environment("auto", None))
+    shared_ones = services.find_gcs_addresses() - _private_addresses()
+    with _replaced(services, "find_gcs_addresses", lambda: shared_ones):
+        return str(services.get_ray_address_from_environment("auto", None))
+
+
+def _private_addresses() -> set[str]:
+    """Returns the addresses of the Rays on this machine that `private_head` started, by their raylets' options."""
+    label = json.dumps(_PRIVATE)[1:-1]
+    options = (dict(word.partition("=")[::2] for word in words) for words in _command_lines())
+    return {one["--gcs-address"] for one in options if label in one.get("--labels", "") and "--gcs-address" in one}
+
+
+def _command_lines() -> Iterator[list[str]]:
+    """Yields the command line of each process on this machine; none where there is no /proc."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            yield (process / "cmdline").read_text(errors="replace").split("\0")
+        except OSError:
+            continue  # the process has ended
 
 
 def ask_for_token() -> None:
@@ -294,11 +316,7 @@ def autoscaler_of_head() -> tuple[bool, dict[str, Any] | None]:
     if _PRIVATE.items() <= context.get_node_labels().items():
         return False, None
     cluster = f"--gcs-address={context.gcs_address}"
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (process / "cmdline").read_text(errors="replace").split("\0")
-        except OSError:
-            continue  # the process has ended
+    for words in _command_lines():
         if cluster in words and any(word.endswith(_MONITOR) for word in words):
             paths = [word.removeprefix(_AUTOSCALING_CONFIG) for word in words if word.startswith(_AUTOSCALING_CONFIG)]
             return bool(paths), _read_definition(paths[0]) if paths else None

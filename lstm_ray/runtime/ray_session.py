@@ -82,7 +82,8 @@ def connect(
             running one.
         asked: What the caller's workers need. A Ray started here declares enough cores for all of them, so that workers
             share cores instead of waiting for ever if there are more workers than cores.
-        notify: Receives a message that Ray is being started or connected to, and one if the cluster has to grow first.
+        notify: Receives a message that Ray is being started or connected to, and one if the cluster has to grow first
+            or this machine has too few cores.
 
     Raises:
         LstmRayError: There is no Ray at the address, it does not start, or it has too few CPUs or GPUs.
@@ -131,6 +132,8 @@ def _begin(address: str, asked: Asked | None, notify: Callable[[str], None]) -> 
             origin = f" ({'RAY_ADDRESS' if os.environ.get('RAY_ADDRESS') else 'found on this machine'})"
         refuse_password(address, "RAY_ADDRESS" if origin else "--address")
         if address == "local":  # RAY_ADDRESS may be, too
+            if asked and (crowding := asked.crowding(available_cores())):
+                notify(f"warning: {crowding}")
             notify("starting Ray")
             most_cpus = math.ceil(asked.most * asked.cpus) if asked else 0
             claimed = max(available_cores(), most_cpus) + 1  # one for tasks beside the workers

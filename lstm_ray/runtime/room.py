@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from lstm_ray.wording import are, counted
 
+_EACH = {"workers": "is a process with its own TensorFlow (some 0.7 GB)", "actors": "holds a copy of the model"}
+
 
 @dataclass(frozen=True)
 class Nodes:
@@ -66,6 +68,28 @@ class Asked:
             times = f"{self.least} x {each}, each on one node, are" if self.least > 1 else once
             return f"{times} asked for", f"room for {held:g} of these ({sizes})"
         return None
+
+    def at_once(self, cores: int) -> int:
+        """Returns how many can compute at the same time on one machine with `cores` cores, at least one."""
+        return max(1, math.floor(cores / self.cpus + 1e-9))
+
+    def fewer(self, cores: int) -> str:
+        """Returns options that start fewer, as text: --workers 0 or --workers 2; "" if there are none."""
+        numbers = [] if self.gpus else [0]  # with 0, no GPUs can be asked for
+        if self.at_once(cores) < self.most:
+            numbers.append(self.at_once(cores))
+        return " or ".join(f"--{self.kind} {number}" for number in numbers)
+
+    def crowding(self, cores: int) -> str | None:
+        """Returns a warning if more are needed than can compute at the same time on one machine; otherwise None."""
+        if self.least <= self.at_once(cores):
+            return None
+        number = counted(self.least, self.kind.removesuffix("s"))
+        size = "" if self.cpus == 1 else f" with {counted(self.cpus, 'CPU')} each"
+        return (
+            f"{number}{size} on this machine's {counted(cores, 'core')} take turns, and each {_EACH[self.kind]}: use "
+            f"{self.fewer(cores)}"
+        )
 
 
 def room(nodes: Iterable[Nodes], cpus: float, gpus: float) -> float:

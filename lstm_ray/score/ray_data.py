@@ -31,6 +31,7 @@ from lstm_ray.config import ScoreConfig
 from lstm_ray.errors import BundleError, InputError, LstmRayError
 from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.model.profile import Profile
+from lstm_ray.runtime.devices import available_cores
 from lstm_ray.runtime.nodes import check_paths
 from lstm_ray.runtime.ray_internals import IDLE_DATA_THREAD, data_on_one_node, stop_data_usage_poller
 from lstm_ray.runtime.ray_session import connect, is_ray_client, our_error
@@ -44,6 +45,7 @@ from lstm_ray.score.plan import BadFile, Plan, Task, slices
 from lstm_ray.score.scorer import Encoder, Engine, Scored, Scorer, make_engine
 from lstm_ray.score.tasks import bad_file, encode_task, score_tasks, write_task
 from lstm_ray.text.sequences import Sequences
+from lstm_ray.wording import counted
 
 _TEXTS_AT_ONCE = 10_000  # lists of tasks given to Ray Data at once; its driver keeps some KiB of each
 _GPU_TASK_CHUNKS = 4  # chunks of a task on GPUs: 64 MB of token ids at 80 tokens and the default --rows-per-part
@@ -56,6 +58,8 @@ def score_on_ray(
 ) -> Generator[Part | BadFile, None, None]:
     """Scores on a pool of Ray actors and yields results as they come."""
     least, most = config.actor_limits
+    if note := _idle_actors(config, plan.parts - len(done)):
+        notify(f"note: {note}")
     has_gpus = config.gpus_per_actor > 0
     lists = _small_tasks(plan.tasks(done, most)) if has_gpus else plan.task_lists(done, most)
     texts = map(wire.tasks_to_text, lists)
@@ -81,6 +85,20 @@ def score_on_ray(
             except ray.exceptions.RayError as error:
                 raise our_error(error, LstmRayError) from error
             first = list(itertools.islice(texts, _TEXTS_AT_ONCE))
+
+
+def _idle_actors(config: ScoreConfig, parts: int) -> str | None:
+    """Returns a note if there are more actors than parts left to write; otherwise None."""
+    least, most = config.actor_limits
+    if not 0 < parts < least:
+        return None
+    is_local = config.address == "local"
+    number = min(parts, Asked(least, most, config.cpus_per_actor, 0).at_once(available_cores())) if is_local else parts
+    alone = ", or --actors 0 for few rows" if is_local and not config.gpus_per_actor else ""
+    return (
+        f"{counted(least, 'actor')} for {counted(parts, 'part')} to write: more actors than parts gain nothing: use "
+        f"--actors {number}{alone}"
+    )
 
 
 def _small_tasks(tasks: Iterable[Task]) -> Iterator[list[Task]]:

@@ -9,6 +9,7 @@ from lstm_ray.errors import ConfigError
 from lstm_ray.kernels.emitter import slow_note
 from lstm_ray.model.architectures import cudnn_obstacle
 from lstm_ray.runtime.devices import may_have_gpu
+from lstm_ray.runtime.room import Asked
 from lstm_ray.storage import refuse_keys
 from lstm_ray.storage.inputs import check_apart
 from lstm_ray.text.word_vectors import read_vector_size
@@ -35,6 +36,11 @@ def check_inputs(config: TrainConfig) -> None:
                 f"{config.embeddings}: its vectors have {size} dimensions, but --embedding-size is "
                 f"{config.embedding_size}: use --embedding-size {size}"
             )
+
+
+def asked_by(config: TrainConfig) -> Asked:
+    """Returns what a run's workers need."""
+    return Asked(*config.worker_limits, config.cpus_per_worker, config.gpus_per_worker)
 
 
 def check_tracking(config: TrainConfig) -> None:

@@ -16,6 +16,8 @@ from typing import Any
 from lstm_ray.config import TrainConfig
 from lstm_ray.errors import LstmRayError
 from lstm_ray.progress import Count, Epoch, Progress
+from lstm_ray.runtime.devices import available_cores
+from lstm_ray.train.checks import asked_by
 from lstm_ray.train.loop.state import State
 from lstm_ray.wording import are, counted
 
@@ -151,8 +153,15 @@ class EventReporter:
         final: The state of the finished run; None until then.
     """
 
-    def __init__(self, config: TrainConfig, progress: Progress) -> None:
-        self._config, self.progress = config, progress
+    def __init__(self, config: TrainConfig, progress: Progress, is_here: bool = False) -> None:
+        """Prepares the reporter.
+
+        Args:
+            config: The run's settings.
+            progress: Receives the events.
+            is_here: Whether the workers are on a Ray that was started on this machine for the run.
+        """
+        self._config, self.progress, self._is_here = config, progress, is_here
         self.position = 0
         self.final: State | None = None
         self._has_begun = False
@@ -213,9 +222,15 @@ class EventReporter:
         """Reports if no group has started for a while, because Ray Train waits for free resources without a message."""
         if self._waiting_since is not None and time.monotonic() - self._waiting_since > _WAIT_SILENTLY_S:
             self._waiting_since = time.monotonic()
-            config = self._config
-            needs = counted(config.cpus_per_worker, "CPU") + (", 1 GPU" if config.gpus_per_worker else "")
-            self.progress(
-                f"no worker has started for {_WAIT_SILENTLY_S:.0f} s: does the cluster have room for "
-                f"{counted(config.worker_limits[0], 'worker')} with {needs}?"
-            )
+            self.progress(f"no worker has started for {_WAIT_SILENTLY_S:.0f} s: {self._why_waiting()}")
+
+    def _why_waiting(self) -> str:
+        asked = asked_by(self._config)
+        if self._is_here:  # such a Ray has room for all of them
+            cores = available_cores()
+            starting = f"{counted(asked.most, 'worker')} {are(asked.most)} starting on this machine's"
+            fewer = asked.fewer(cores)
+            remedy = f"; to start fewer, press Ctrl-C and use {fewer}" if fewer else ""
+            return f"{starting} {counted(cores, 'core')}{remedy}"
+        needs = counted(asked.cpus, "CPU") + (", 1 GPU" if asked.gpus else "")
+        return f"does the cluster have room for {counted(asked.least, 'worker')} with {needs}?"

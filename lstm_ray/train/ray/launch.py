@@ -34,7 +34,7 @@ from lstm_ray.runtime import ray_internals
 from lstm_ray.runtime.in_flight import in_order
 from lstm_ray.runtime.nodes import check_paths
 from lstm_ray.runtime.ray_session import StillAtWorkError, connect, our_error
-from lstm_ray.runtime.room import Asked
+from lstm_ray.train.checks import asked_by
 from lstm_ray.train.data.corpus import EncodedShard, Prepared, encode_shard
 from lstm_ray.train.loop import checkpoints
 from lstm_ray.train.loop.state import State
@@ -54,8 +54,7 @@ _MIN_TASKS = 64  # in flight on a cluster, so that the autoscaler sees work for 
 
 def session(config: TrainConfig, progress: Progress) -> AbstractContextManager[bool]:
     """Connects to Ray, see `connect`, and checks that it has room for the run's workers."""
-    asked = Asked(*config.worker_limits, config.cpus_per_worker, config.gpus_per_worker)
-    return connect(config.address, asked, progress)
+    return connect(config.address, asked_by(config), progress)
 
 
 class RayWorkers:
@@ -123,7 +122,7 @@ class RayWorkers:
                 callbacks=[LossReporter(log)],
             ),
         )
-        reporter = EventReporter(config, self._progress)
+        reporter = EventReporter(config, self._progress, self._is_here)
         try:
             _fit(trainer, log, reporter)
         except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:

@@ -49,6 +49,7 @@ ELSEWHERE = {
     "download": "downloads",
     "cloud": "starts machines in a cloud",
     "kubernetes": "needs Kubernetes, or builds an image for it",
+    "ports": "takes ports that another program on the machine may have",
     "cluster": "needs several machines; tests/cluster/test_up.py runs the commands of the tutorial",
 }
 

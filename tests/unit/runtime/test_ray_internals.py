@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import json
 import os
 import pickle
 import subprocess
@@ -214,6 +216,40 @@ def test_the_address_for_auto_is_that_of_the_environment_or_of_the_last_start(mo
     monkeypatch.setattr(services, "find_bootstrap_address", lambda directory: None)
     with pytest.raises(ConnectionError):
         ray_internals.address_of_auto()
+
+
+@pytest.fixture
+def raylet() -> Iterator[Callable[..., None]]:
+    """Gives a function that starts a process with the options of a raylet."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*options: str) -> None:
+            command = [sys.executable, "-c", "print(flush=True); input()", *options]
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            stack.callback(process.communicate, b"end\n")
+            assert process.stdout is not None
+            process.stdout.readline()
+
+        yield start
+
+
+def test_auto_leaves_out_a_ray_that_another_run_started(
+    monkeypatch: pytest.MonkeyPatch, raylet: Callable[..., None]
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(services, "find_bootstrap_address", lambda directory: None)
+    with ray_internals.private_head() as labels:
+        pass
+    raylet("--gcs-address=127.0.0.1:50001", f"--labels={json.dumps({'ray.io/node-id': '1', **labels})}")
+    raylet("--gcs-address=127.0.0.1:6379", "--labels=")
+    monkeypatch.setattr(services, "find_gcs_addresses", lambda: frozenset({"127.0.0.1:50001"}))
+    with pytest.raises(ConnectionError, match="Could not find any running Ray"):
+        ray_internals.address_of_auto()
+    monkeypatch.setattr(services, "find_gcs_addresses", lambda: frozenset({"127.0.0.1:50001", "127.0.0.1:6379"}))
+    assert ray_internals.address_of_auto() == "127.0.0.1:6379"
+    source = inspect.getsource(services.start_raylet)
+    for part in ("labels_json_str = json.dumps(labels)", 'f"--labels={labels_json_str}"', 'f"--gcs-address={'):
+        assert part in source, part
 
 
 def test_the_trainer_is_that_of_ray_trains_own_frameworks() -> None:

@@ -78,6 +78,24 @@ def test_the_environment_may_ask_for_a_ray_of_its_own(monkeypatch: pytest.Monkey
     assert begun == ["starting Ray", "token", "local"]
 
 
+@pytest.mark.parametrize("address", ["local", "head:6379"])
+def test_too_many_workers_for_this_machine_are_warned_of_before_its_ray_starts(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    events: list[str] = []
+    monkeypatch.setattr(ray_session, "available_cores", lambda: 2)
+    monkeypatch.setattr(ray_session, "ask_for_token", lambda: None)
+    monkeypatch.setattr(ray_session, "find_ray", lambda address, notify: address)
+    monkeypatch.setattr(ray_session.ray, "init", lambda **_: events.append("init"))
+    ray_session._begin(address, Asked(9, 9, cpus=1, gpus=0), events.append)
+    begin, *rest = events
+    if address == "local":
+        assert begin.startswith("warning: 9 workers on this machine's 2 cores take turns")
+        assert rest == ["starting Ray", "init"]
+    else:
+        assert events == ["connecting to Ray at head:6379", "init"]
+
+
 def exit_on_sigterm(*_: object) -> None:
     """What `ray.init` makes the handler of SIGTERM, source: ray/_private/worker.py."""
     sys.exit(signal.SIGTERM)

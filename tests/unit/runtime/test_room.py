@@ -71,3 +71,32 @@ def test_what_nodes_lack(asked: Asked, nodes: list[Nodes], lack: tuple[str, str]
     else:
         assert found[0].startswith(lack[0])
         assert found[1].startswith(lack[1])
+
+
+@pytest.mark.parametrize(
+    ("asked", "warning"),
+    [
+        (Asked(0, 0, cpus=1, gpus=0), None),
+        (Asked(2, 2, cpus=1, gpus=0), None),
+        (Asked(2, 9, cpus=1, gpus=0), None),
+        (Asked(4, 4, cpus=0.5, gpus=0), None),
+        (Asked(1, 1, cpus=9, gpus=0), None),
+        (
+            Asked(9, 9, cpus=1, gpus=0),
+            "9 workers on this machine's 2 cores take turns, and each is a process with its own TensorFlow (some "
+            "0.7 GB): use --workers 0 or --workers 2",
+        ),
+        (
+            Asked(3, 4, cpus=1, gpus=0, kind="actors"),
+            "3 actors on this machine's 2 cores take turns, and each holds a copy of the model: use --actors 0 or "
+            "--actors 2",
+        ),
+        (
+            Asked(2, 2, cpus=1.5, gpus=1),
+            "2 workers with 1.5 CPUs each on this machine's 2 cores take turns, and each is a process with its own "
+            "TensorFlow (some 0.7 GB): use --workers 1",
+        ),
+    ],
+)
+def test_more_than_the_cores_of_this_machine_are_warned_of(asked: Asked, warning: str | None) -> None:
+    assert asked.crowding(cores=2) == warning

@@ -17,12 +17,13 @@ from lstm_ray.errors import BundleError, ConfigError, LstmRayError
 from lstm_ray.kernels.emitter import Target
 from lstm_ray.model.bundle import read_bundle
 from lstm_ray.runtime.ray_internals import IDLE_DATA_THREAD
-from lstm_ray.score import wire
+from lstm_ray.score import ray_data, wire
 from lstm_ray.score.parts import Part, finished_parts
 from lstm_ray.score.plan import BadFile, make_plan
 from lstm_ray.score.ray_data import (
     _encode_stage,
     _GpuActor,
+    _idle_actors,
     _new_threads_ended,
     _quiet_data,
     _Run,
@@ -31,6 +32,28 @@ from lstm_ray.score.ray_data import (
 )
 from lstm_ray.score.scorer import Scorer, make_engine
 from lstm_ray.score.tasks import score_task
+
+
+@pytest.mark.parametrize(
+    ("given", "parts", "remedy"),
+    [
+        ({"actors": "9"}, 3, "--actors 2, or --actors 0 for few rows"),
+        ({"actors": "9"}, 1, "--actors 1, or --actors 0 for few rows"),
+        ({"actors": "9", "gpus_per_actor": 0.1}, 1, "--actors 1"),
+        ({"actors": "9", "address": "head:6379"}, 3, "--actors 3"),
+        ({"actors": "9"}, 9, None),
+        ({"actors": "9"}, 0, None),
+        ({"actors": "1:9"}, 3, None),
+    ],
+)
+def test_more_actors_than_parts_are_noted(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, object], parts: int, remedy: str | None
+) -> None:
+    monkeypatch.setattr(ray_data, "available_cores", lambda: 2)
+    note = _idle_actors(ScoreConfig.model_validate(given), parts)
+    written = f"{parts} part{'s' if parts > 1 else ''} to write"
+    said = f"9 actors for {written}: more actors than parts gain nothing: use {remedy}"
+    assert note == (said if remedy else None)
 
 
 def test_threads_begun_meanwhile_end_before_ray_does() -> None:

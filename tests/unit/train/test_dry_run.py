@@ -12,6 +12,7 @@ from runs import changed
 
 from lstm_ray.config import TrainConfig
 from lstm_ray.errors import InputError
+from lstm_ray.train import dry_run
 from lstm_ray.train.data.corpus import find_all_shards
 from lstm_ray.train.dry_run import describe, describe_inputs, describe_workers
 
@@ -27,6 +28,15 @@ def test_what_each_worker_holds_adds_up(settings: TrainConfig) -> None:
     assert "this process" in line
     (line,) = describe_workers(changed(settings, mask=True, batch_by="tokens"))
     assert line.endswith(" rows a step on average")
+
+
+@pytest.mark.parametrize(("address", "is_warned"), [("local", True), ("head:6379", False)])
+def test_a_dry_run_warns_of_more_workers_than_cores(
+    settings: TrainConfig, monkeypatch: pytest.MonkeyPatch, address: str, is_warned: bool
+) -> None:
+    monkeypatch.setattr(dry_run, "available_cores", lambda: 2)
+    shown = describe(changed(settings, workers=9, address=address))
+    assert ("\nwarning: 9 workers on this machine's 2 cores take turns, and " in shown) == is_warned
 
 
 def test_a_dry_run_counts_the_labels(settings: TrainConfig) -> None:

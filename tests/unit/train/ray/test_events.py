@@ -116,6 +116,26 @@ def test_waiting_for_room_is_reported(reporter: EventReporter, watcher: Any, mon
     assert watcher.said == [said, said]
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"workers": "9"}, "9 workers are starting on this machine's 2 cores; {} --workers 0 or --workers 2"),
+        ({"workers": "2"}, "2 workers are starting on this machine's 2 cores; {} --workers 0"),
+        ({"workers": "1", "gpus_per_worker": 1}, "1 worker is starting on this machine's 2 cores"),
+    ],
+)
+def test_a_ray_started_for_the_run_is_not_asked_for_room(
+    given: dict[str, Any], said: str, watcher: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    monkeypatch.setattr(events, "available_cores", lambda: 2)
+    reporter = EventReporter(TrainConfig.model_validate(given), watcher, is_here=True)
+    clock.now += 121
+    reporter.report_waiting()
+    remedy = "to start fewer, press Ctrl-C and use"
+    assert watcher.said == [f"no worker has started for 120 s: {said.format(remedy)}"]
+
+
 @pytest.mark.parametrize("event", [Interrupted("saved"), TrainingError("no")])
 def test_a_run_is_over_when_its_last_group_says_so(event: Event) -> None:
     log = EventLog()
