@@ -124,8 +124,9 @@ def _is_begun_plan(output: str) -> bool:
         return False
     if storage.exists(storage.join(output, _PLAN)):
         return "fingerprint" in _read_plan(output)
-    settings = storage.join(output, _SETTINGS)  # written before the plan
-    return not storage.exists(settings) or read_yaml(ScoreConfig, storage.read_bytes(settings)) is not None
+    path = storage.join(output, _SETTINGS)  # written before the plan
+    settings = storage.read_bytes(path) if storage.exists(path) else b""  # empty after a power failure, too
+    return not settings or read_yaml(ScoreConfig, settings) is not None
 
 
 def check_parts(output: str, plan: Plan) -> None:

@@ -59,7 +59,7 @@ OTHERS = {
     "cluster/launch.py": {"--filename", "--watch", "--login"},
     "doctor/facts.py": {"--query-gpu"},
     "doctor/verdicts.py": {"--shm-size"},
-    "runtime/ray_internals.py": {"--autoscaling-config", "--gcs-address"},
+    "runtime/ray_internals.py": {"--autoscaling-config", "--gcs-address", "--labels"},
 }
 
 
