@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -443,8 +444,13 @@ def test_parts_that_a_power_failure_cut_short_are_replaced(run: Run, place: Path
     assert "new_sentiment" in pq.read_schema(first).names
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "plan.json"])
-@pytest.mark.parametrize("content", ["mine: 1\n", "command: train\n", "{", "[]", ""])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        *product(["config.yaml", "plan.json"], ["mine: 1\n", "command: train\n", "{", "[]"]),
+        ("plan.json", ""),  # empty settings hold nothing
+    ],
+)
 def test_a_plan_of_somebody_else_is_left_alone(run: Run, place: Path, name: str, content: str) -> None:
     mine = place / "out" / "_plan" / name
     mine.parent.mkdir(parents=True)
