@@ -47,7 +47,7 @@ class Network:
 NETWORKS = {
     "lstm": Network(20_000, 80, 128, 128, dropout=0.2, recurrent_dropout=0.2),
     "bilstm": Network(5_000, 80, 32, 128, bidirectional=True),
-    # What the preset `best` chooses for IMDb's 25,000 reviews.
+    # What the preset `best` chooses for IMDb's 25,000 reviews; the units are those with unlabelled reviews.
     "default": Network(
         60_000,
         940,

@@ -37,6 +37,7 @@ def test_the_networks_are_those_of_the_presets(parts: Any, name: str, preset: st
     if preset == "best":
         imdb = DataFacts(25_000, 940, words=120_000, ngrams=10**7, row_ngrams=600)
         config |= {name: value for name, (value, _) in choices(imdb).items()}
+        config["units"], _ = choices(replace(imdb, unlabelled=50_000))["units"]
     for field in network:
         assert network[field] == config[field], field
 
