@@ -348,7 +348,12 @@ def evaluate_here(
     shards: Sequence[Shard], config: EvaluateConfig, models: Models
 ) -> Generator[ShardScores, None, None]:
     """Yields the results of the shards, evaluated in this process, and closes the models; `threshold` must be set."""
-    with models.scorer, models.other or contextlib.nullcontext(), models.ngrams or contextlib.nullcontext():
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(models.scorer)
+        if models.other is not None:
+            stack.enter_context(models.other)
+        if models.ngrams is not None:
+            stack.callback(models.ngrams.close)
         for shard in shards:
             yield evaluate_shard(shard, config, models)
 

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
+from lstm_ray.arrays import Floats
 from lstm_ray.config import LENGTH, EvaluateConfig
-from lstm_ray.datasets.labelled import LabelledRows, Shard, read_shard
+from lstm_ray.datasets.labelled import Shard, read_shard
 from lstm_ray.datasets.labels import label_mapping
 from lstm_ray.datasets.seen import Hashes40, SeenTexts, hash_texts, sum_of
 from lstm_ray.evaluate.counts import BinaryCounts
@@ -17,7 +19,9 @@ from lstm_ray.evaluate.intervals import Paired, compare_paired
 from lstm_ray.evaluate.predictions import prediction_table
 from lstm_ray.model.bundle import Bundle
 from lstm_ray.model.explain import WordWeight
-from lstm_ray.score.scorer import Scorer
+from lstm_ray.score.scorer import HAS_WORDS, Engine, Scorer, native_engine
+
+_NGRAMS_THRESHOLD = 0.5  # of the n-grams alone, as in training
 
 
 @dataclass(frozen=True)
@@ -119,22 +123,21 @@ class Models:
         seen: Its training texts, if its bundle has them.
         other: The model to compare with, if there is one.
         other_seen: The training texts of that one, if its bundle has them.
-        ngrams: The model's n-grams alone, if they have a part in it.
+        ngrams: Computes the model's n-grams alone, if they have a part in it.
     """
 
     scorer: Scorer
     seen: SeenTexts | None = None
     other: Scorer | None = None
     other_seen: SeenTexts | None = None
-    ngrams: Scorer | None = None
+    ngrams: Engine | None = None
 
 
-def ngrams_alone(bundle: Bundle, threads: int | None = None) -> Scorer | None:
-    """Returns a scorer of a model's n-grams alone, at a threshold of 0.5; None if they have no part in it."""
+def ngrams_alone(bundle: Bundle, threads: int | None = None) -> Engine | None:
+    """Returns an engine that computes a model's n-grams alone; None if they have no part in it."""
     if bundle.mix is None or bundle.mix.ngrams == 0 or bundle.ngram_bias is None:
         return None
-    weights = bundle.weights().ngrams_alone(bundle.mix.ngrams, bundle.ngram_bias)
-    return Scorer(bundle, threads=threads, threshold=0.5, weights=weights)
+    return native_engine(bundle.weights().ngrams_alone(bundle.mix.ngrams, bundle.ngram_bias), threads)
 
 
 def evaluate_shard(shard: Shard, config: EvaluateConfig, models: Models) -> ShardScores:
@@ -151,9 +154,9 @@ def evaluate_shard(shard: Shard, config: EvaluateConfig, models: Models) -> Shar
     assert config.threshold is not None
     columns = [name for name in config.by if name != LENGTH]
     rows = read_shard(shard, config.text_column, config.label_column, label_mapping(config), others=columns)
-    scored = models.scorer.score(rows.texts).probability
-    has_score = scored.is_valid().to_numpy(zero_copy_only=False)
-    probabilities = scored.drop_null().to_numpy()
+    encoded = models.scorer.encode(rows.texts)
+    has_score = encoded.reasons == HAS_WORDS
+    probabilities = models.scorer.probabilities(encoded.sequences)
     labels, numbers, texts = rows.labels[has_score], rows.numbers[has_score], rows.texts.filter(pa.array(has_score))
     predicted = probabilities > np.float32(config.threshold)
     wrong = np.flatnonzero(predicted != (labels == 1))
@@ -166,10 +169,21 @@ def evaluate_shard(shard: Shard, config: EvaluateConfig, models: Models) -> Shar
     path, predictions = shard.file.path, None
     if config.predictions is not None:
         predictions = prediction_table(path, numbers, texts, labels, probabilities, predicted)
-    comparison, ngrams = (
-        None if other is None else _compare(rows, scored, config.threshold, other)
-        for other in (models.other, models.ngrams)
-    )
+    comparison = ngrams = None
+    if models.other is not None:
+        others = models.other.encode(rows.texts)
+        other_has_score = others.reasons == HAS_WORDS
+        has_both = has_score & other_has_score
+        comparison = _compare(
+            rows.labels[has_both],
+            probabilities[has_both[has_score]],
+            config.threshold,
+            models.other.probabilities(others.sequences)[has_both[other_has_score]],
+            models.other.threshold,
+        )
+    if models.ngrams is not None:
+        alone = models.ngrams.probabilities(encoded.sequences)
+        ngrams = _compare(labels, probabilities, config.threshold, alone, _NGRAMS_THRESHOLD)
     return ShardScores(
         BinaryCounts.from_scores(labels, probabilities, threshold=config.threshold),
         rows.without_text + int((~has_score).sum()),
@@ -192,16 +206,15 @@ def _count_seen(hashes: Hashes40, seen: SeenTexts | None) -> int:
     return 0 if seen is None else seen.count(hashes)
 
 
-def _compare(rows: LabelledRows, scored: pa.FloatArray, threshold: float, other: Scorer) -> Comparison:
-    """Counts which of two models is right on the rows that both can score."""
-    others = other.score(rows.texts).probability
-    has_both = (scored.is_valid().to_numpy(zero_copy_only=False)) & others.is_valid().to_numpy(zero_copy_only=False)
-    mine, theirs = (column.to_numpy(zero_copy_only=False)[has_both] for column in (scored, others))
-    is_positive = rows.labels[has_both] == 1
+def _compare(
+    labels: NDArray[np.int8], mine: Floats, threshold: float, theirs: Floats, other_threshold: float
+) -> Comparison:
+    """Counts which of two models is right, from their probabilities of the same rows."""
+    is_positive = labels == 1
     right = (mine > np.float32(threshold)) == is_positive
-    other_right = (theirs > np.float32(other.threshold)) == is_positive
+    other_right = (theirs > np.float32(other_threshold)) == is_positive
     return Comparison(
-        BinaryCounts.from_scores(rows.labels[has_both], theirs, threshold=other.threshold),
+        BinaryCounts.from_scores(labels, theirs, threshold=other_threshold),
         len(right),
         int(right.sum()),
         int((right & ~other_right).sum()),

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lstm_ray import user_code
+from lstm_ray.arrays import Floats
 from lstm_ray.config import EngineName, Precision
 from lstm_ray.errors import BundleError, ConfigError
 from lstm_ray.model.bundle import Bundle
@@ -77,7 +78,7 @@ class Scored:
     @classmethod
     def from_probabilities(
         cls,
-        probability: npt.NDArray[np.float32],
+        probability: Floats,
         reasons: npt.NDArray[np.int8],
         texts: Profile,
         threshold: float,
@@ -126,7 +127,7 @@ class Encoded:
 class Engine(Protocol):
     """Computes probabilities from token ids."""
 
-    def probabilities(self, sequences: Sequences) -> npt.NDArray[np.float32]:
+    def probabilities(self, sequences: Sequences) -> Floats:
         """Returns float32[rows]. May be called from several threads."""
 
     def logits(self, sequences: Sequences) -> npt.NDArray[np.float64]:
@@ -183,7 +184,7 @@ class KerasEngine:
         self._masked = bundle.model.mask
         self._lock = threading.Lock()
 
-    def probabilities(self, sequences: Sequences) -> npt.NDArray[np.float32]:
+    def probabilities(self, sequences: Sequences) -> Floats:
         """Returns float32[rows]."""
         result = np.zeros(len(sequences), np.float32)
         by_length = np.argsort(sequences.lengths, kind="stable")
@@ -206,9 +207,9 @@ class KerasEngine:
     def close(self) -> None:
         """Does nothing: the threads are TensorFlow's, which keeps them."""
 
-    def _call(self, token_ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+    def _call(self, token_ids: npt.NDArray[np.int32]) -> Floats:
         try:
-            probabilities: npt.NDArray[np.float32] = self._apply(token_ids).numpy()
+            probabilities: Floats = self._apply(token_ids).numpy()
             return probabilities
         except Exception as error:  # a user's layer may raise anything
             if self._network is None:
@@ -224,13 +225,18 @@ def make_engine(
     Raises:
         ConfigError: The processor lacks the instructions of that precision.
     """
-    return KerasEngine(bundle, threads) if name == "keras" else _native_engine(bundle.weights(), threads, precision)
+    return KerasEngine(bundle, threads) if name == "keras" else native_engine(bundle.weights(), threads, precision)
 
 
-def _native_engine(weights: NetworkWeights, threads: int, precision: Precision) -> Engine:
+def native_engine(weights: NetworkWeights, threads: int | None = None, precision: Precision = "float32") -> Engine:
+    """Returns a native engine; by default it computes on one thread for each core that this process may use.
+
+    Raises:
+        ConfigError: The processor lacks the instructions of that precision.
+    """
     from lstm_ray.score.engine import NativeEngine
 
-    return NativeEngine(weights, threads, precision)
+    return NativeEngine(weights, threads or available_cores(), precision)
 
 
 def encode_column(encoder: Encoder, texts: pa.Array | pa.ChunkedArray, run_all: RunAll = map) -> Encoded:
@@ -264,7 +270,6 @@ class Scorer:
         threshold: float | None = None,
         unsure: Band | None = None,
         precision: Precision = "float32",
-        weights: NetworkWeights | None = None,
     ) -> None:
         """Prepares the engine.
 
@@ -275,7 +280,6 @@ class Scorer:
             threshold: Probability above which a text counts as positive; None is the bundle's.
             unsure: Probabilities that are called unsure instead, if any are.
             precision: Of the native engine.
-            weights: A network for the native engine to compute instead of the bundle's, such as its n-grams alone.
 
         Raises:
             ConfigError: The engine or the processor cannot compute the network so, or the band does not have the
@@ -285,11 +289,8 @@ class Scorer:
         check_band(unsure, self.threshold)
         self._encoder = Encoder(bundle)
         threads = threads or available_cores()
-        if weights is None:
-            name = pick_engine(engine, engine == "auto" and has_gpu(), bundle.model.network, precision)
-            self._engine = make_engine(bundle, name, threads, precision)
-        else:
-            self._engine = _native_engine(weights, threads, precision)
+        name = pick_engine(engine, engine == "auto" and has_gpu(), bundle.model.network, precision)
+        self._engine = make_engine(bundle, name, threads, precision)
         self._pool = ThreadPoolExecutor(threads, "encode")
 
     def __enter__(self) -> Scorer:
@@ -301,6 +302,14 @@ class Scorer:
         self._pool.shutdown()
         self._engine.close()
 
+    def encode(self, texts: pa.Array | pa.ChunkedArray) -> Encoded:
+        """Turns a column of texts of any Arrow text type into token ids, rows in order."""
+        return encode_column(self._encoder, texts, self._pool.map)
+
+    def probabilities(self, sequences: Sequences) -> Floats:
+        """Returns the probability of the positive class, float32[rows]."""
+        return self._engine.probabilities(sequences)
+
     def score(self, texts: pa.Array | pa.ChunkedArray, words: int = 0) -> Scored:
         """Scores a column of texts of any Arrow text type, rows in order.
 
@@ -308,8 +317,8 @@ class Scorer:
             texts: The texts.
             words: How many of the words that weighed most to return of each text; 0 returns none, and takes no time.
         """
-        encoded = encode_column(self._encoder, texts, self._pool.map)
-        probability = self._engine.probabilities(encoded.sequences)
+        encoded = self.encode(texts)
+        probability = self.probabilities(encoded.sequences)
         scored = Scored.from_probabilities(probability, encoded.reasons, encoded.texts, self.threshold, self._unsure)
         return replace(scored, words=self._heaviest(texts, scored, words)) if words else scored
 

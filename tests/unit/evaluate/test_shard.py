@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,7 +15,7 @@ from lstm_ray.config import EvaluateConfig
 from lstm_ray.datasets.labelled import find_shards
 from lstm_ray.datasets.labels import label_mapping
 from lstm_ray.evaluate.shard import Mistake, Models, ShardScores, evaluate_shard
-from lstm_ray.score.scorer import Scorer
+from lstm_ray.score.scorer import ERRORS, HAS_WORDS, Engine, Scorer
 
 
 def evaluated(
@@ -33,13 +34,18 @@ def evaluated(
     config = EvaluateConfig.model_validate(given)
     (shard,) = find_shards(config.inputs, config.text_column, config.label_column, label_mapping(config))
     other = None if others is None else scorer_of(others, 0.8)
-    return evaluate_shard(shard, config, Models(scorer_of(probabilities, threshold), None, other))
+    # The engine of the n-grams reads the model's token ids, which are its probabilities here.
+    ngrams = cast(Engine, SimpleNamespace(probabilities=lambda sequences: 1 - sequences))
+    return evaluate_shard(shard, config, Models(scorer_of(probabilities, threshold), None, other, ngrams=ngrams))
 
 
 def scorer_of(probabilities: list[float | None], threshold: float) -> Scorer:
     """Returns a scorer that gives rows these probabilities."""
-    scored = SimpleNamespace(probability=pa.array(probabilities, pa.float32()))
-    return cast(Scorer, SimpleNamespace(score=lambda texts: scored, threshold=threshold))
+    given = pa.array(probabilities, pa.float32())
+    reasons = np.where(given.is_null().to_numpy(zero_copy_only=False), ERRORS.index("no_words"), HAS_WORDS)
+    encoded = SimpleNamespace(reasons=reasons, sequences=given.drop_null().to_numpy())
+    fake = {"encode": lambda texts: encoded, "probabilities": lambda sequences: sequences, "threshold": threshold}
+    return cast(Scorer, SimpleNamespace(**fake))
 
 
 def test_mistakes_are_wrong_predictions_with_the_largest_error_first(tmp_path: Path) -> None:
@@ -93,6 +99,9 @@ def test_two_models_are_compared_on_the_rows_that_both_can_score(tmp_path: Path)
     assert (compared.rows, compared.right, compared.only_this, compared.only_other) == (3, 2, 1, 1)
     assert (compared.other.threshold, compared.other.true_positives) == (0.8, 2)
     assert (compared + compared).rows == 6
+    alone = scores.ngrams
+    assert alone is not None
+    assert (alone.rows, alone.right, alone.only_this, alone.only_other) == (4, 3, 3, 1)
     nothing = evaluated(tmp_path, [1], [None], others=[0.9]).comparison
     assert nothing is not None
     assert nothing.paired() is None
