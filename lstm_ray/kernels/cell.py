@@ -83,7 +83,7 @@ def _one_minus_exp2(b: Emitter, z: Value, scale: float) -> Value:
     slope = _polynomial(b, fraction, _EXP2_COEFFICIENTS[:-1])  # (2^fraction - 1) / fraction
     one = b.like(z, 1)
     power = _times_power(b, one, rounded)
-    return b.multiply_add(b.fneg(power), b.fmul(slope, fraction), b.fsub(one, power))
+    return b.multiply_add(b.fneg(b.fmul(power, fraction)), slope, b.fsub(one, power))
 
 
 def _split(b: Emitter, z: Value, scale: float) -> tuple[Value, Value]:
