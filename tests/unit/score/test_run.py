@@ -33,6 +33,7 @@ from lstm_ray.progress import Count, Event, ignore
 from lstm_ray.score import output
 from lstm_ray.score import run as run_module
 from lstm_ray.score.output import Manifest
+from lstm_ray.score.plan import Plan
 from lstm_ray.score.run import score
 from lstm_ray.score.scorer import Scorer
 
@@ -680,6 +681,23 @@ def test_a_row_group_of_garbage_sets_its_file_aside(
     with pytest.raises(SystemExit) as exit:
         main()
     assert exit.value.code == 3
+
+
+def test_the_time_that_bad_files_take_does_not_grow_with_their_square(
+    run: Run, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(9):
+        shutil.copy(place / "in" / "b.parquet", place / "in" / f"c{number}.parquet")
+        damage(place / "in" / f"c{number}.parquet", row_group=0)
+    listed: list[None] = []
+    chunks = Plan.chunks
+    monkeypatch.setattr(Plan, "chunks", lambda plan: (listed.append(None), chunks(plan))[1])
+    assert run(max_bad_files=9, output=str(place / "many")).bad_files == 9
+    with_nine, listed[:] = len(listed), []
+    for number in range(1, 9):
+        (place / "in" / f"c{number}.parquet").unlink()
+    assert run(max_bad_files=1, output=str(place / "one")).bad_files == 1
+    assert len(listed) == with_nine
 
 
 def test_a_run_of_bad_files_alone_leaves_the_old_scores(run: Run, place: Path) -> None:
