@@ -724,6 +724,18 @@ def test_files_that_are_bad_from_the_start_are_set_aside(run: Run, place: Path) 
     assert not (place / "out" / "_bad_files.parquet").exists()
 
 
+def test_a_bad_file_that_comes_and_goes_leaves_the_scores_as_they_are(run: Run, place: Path) -> None:
+    first = run()
+    (place / "in" / "c.parquet").write_text("no Parquet", encoding="utf-8")
+    with pytest.raises(InputError, match=r"c\.parquet: .*--max-bad-files 1 would set bad files aside"):
+        run()
+    for bad_files in (1, 0):
+        manifest = run(max_bad_files=1)
+        assert (manifest.bad_files, manifest.parts_kept) == (bad_files, first.parts)
+        assert (place / "out" / "_bad_files.parquet").exists() == bool(bad_files)
+        (place / "in" / "c.parquet").unlink(missing_ok=True)
+
+
 def test_a_file_that_changes_while_the_run_goes_on_is_refused(run: Run, place: Path) -> None:
     def change(done: int, total: int) -> None:
         pq.write_table(pa.table({"id": ["x"], "text": ["good"]}), place / "in" / "b.parquet")
