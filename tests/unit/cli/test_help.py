@@ -13,7 +13,7 @@ import pytest
 
 from lstm_ray.cli.app import main
 from lstm_ray.cluster.definition.settings import ClusterConfig
-from lstm_ray.config import COMMANDS, ConvertConfig, Settings, SplitConfig, command_of, option_name
+from lstm_ray.config import COMMANDS, ConvertConfig, Settings, SplitConfig, command_of, left_open, option_name, resolve
 
 HEAVY = ("ray", "tensorflow", "keras", "pyarrow", "numpy", "matplotlib", "jinja2", "llvmlite")
 
@@ -151,6 +151,23 @@ def test_every_setting_is_an_option_with_its_sentence(asked: dict[str, Any], kin
             assert re.search(rf"(?<![\w-]){re.escape(option_name(name))}(?![\w-])", text), name
         assert field.description
         assert field.description in flat, f"the help of {name} is cut off"
+
+
+@pytest.mark.parametrize("kind", COMMANDS.values())
+def test_a_default_is_what_a_command_without_the_option_uses(asked: dict[str, Any], kind: type[Settings]) -> None:
+    used = resolve(kind, {})
+    open_settings = left_open(used)
+    text = " ".join(
+        asked["help"][{"convert": "data convert", "split": "data split"}.get(n := command_of(kind), n)].split()
+    )
+    for name, field in kind.model_fields.items():
+        shown = re.search(re.escape(str(field.description)) + r" \(default: ([^;)]*)", text)
+        if shown is None:
+            continue
+        value = getattr(used, name)
+        expected = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+        expected = ",".join(value) if isinstance(value, tuple) else expected
+        assert shown[1] == ("chosen for the data" if name in open_settings else expected), name
 
 
 def test_every_example_parses(asked: dict[str, Any]) -> None:
