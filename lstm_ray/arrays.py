@@ -10,3 +10,5 @@ import numpy.typing as npt
 Floats: TypeAlias = npt.NDArray[np.float32]
 Doubles: TypeAlias = npt.NDArray[np.float64]
 Integers: TypeAlias = npt.NDArray[np.int64]
+Ids: TypeAlias = npt.NDArray[np.int32]
+"""Token ids, or other numbers of rows that the kernels read."""

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _DATA = ("train", "validation", "unlabelled", "inputs")
 _REMEDY = "leave out the columns that are not needed, or convert them, such as to text"
+_MISSING = ": no such file or directory"
+_GONE = ": it was a file only during an earlier call: repeat that call with the same table, or give files"
 _ROW_GROUP_ROWS = 10_000  # several row groups, which training encodes in parallel
 
 
@@ -63,6 +65,8 @@ def _by_argument(message: str, paths: Mapping[str, str]) -> str:
         argument = " and ".join(name for name, one in paths.items() if one == path)
         message = message.replace(repr(path), argument).replace(path, argument)
     of_earlier_calls = rf"(['\"]?){re.escape(str(_directory()))}/table-[0-9a-f]{{32}}\.parquet\1"
+    # As in the config.yaml of a run, which is then given as a job file.
+    message = re.sub(of_earlier_calls + _MISSING, lambda found: found[0].removesuffix(_MISSING) + _GONE, message)
     if not paths:
         return re.sub(of_earlier_calls, "a table that a call from Python was given", message)
     message = re.sub(of_earlier_calls, "another table", message)

@@ -101,7 +101,7 @@ def convert(config: ConvertConfig) -> None:
 
     Example: lstm-ray data convert reviews.csv --output reviews.parquet
     """
-    from lstm_ray.datasets.convert.next_step import next_command
+    from lstm_ray.datasets.convert.next_step import next_command, note_on_placeholder
 
     with bars.progress("nothing is written") as progress:
         made = lstm_ray.convert(job=config, progress=progress)
@@ -112,9 +112,14 @@ def convert(config: ConvertConfig) -> None:
         ("columns", ", ".join(f"{shortened(name)} ({shortened(kind)})" for name, kind in made.columns.items())),
         ("output", str(made.output)),
     ]
+    candidates = None
     if made.rows and "string" in made.columns.values():  # without texts it is for no command
-        rows.append(("next", command_line(*next_command(made.output, f"runs/{made.output.stem}"))))
+        command = next_command(made.output, f"runs/{made.output.stem}")
+        rows.append(("next", command_line(*command)))
+        candidates = note_on_placeholder(made.output, command)
     console.show_table("Converted", rows)
+    if candidates is not None:
+        console.warn(f"note: {candidates}")
 
 
 @app.command()
@@ -127,7 +132,7 @@ def split(config: SplitConfig) -> None:
 
     Example: lstm-ray data split reviews.parquet --by product --test 0.2 --output reviews
     """
-    from lstm_ray.datasets.convert.next_step import next_command
+    from lstm_ray.datasets.convert.next_step import next_command, note_on_placeholder
 
     with bars.progress("nothing is written") as progress:
         train, test = lstm_ray.split(job=config, progress=progress)
@@ -135,6 +140,7 @@ def split(config: SplitConfig) -> None:
     run = f"runs/{os.path.basename(config.output.rstrip('/'))}"
     # Not with the test file as --validation: that would choose the epoch on it.
     learn = next_command(train.path, run, config.text_column, config.stratify, is_for_training=True)
+    candidates = note_on_placeholder(train.path, learn)
     measure = ["evaluate", str(test.path), "--model", f"{run}/model", *learn[learn.index(run) + 1 :]]
     if config.by is not None and (train.groups or 0) > 1:  # one alone cannot be divided
         learn += ["--validation-group", config.by]
@@ -148,6 +154,8 @@ def split(config: SplitConfig) -> None:
             ("then", command_line(*measure)),
         ],
     )
+    if candidates is not None:
+        console.warn(f"note: {candidates}")
 
 
 def _rows_of(path: Path, rows: int) -> str:

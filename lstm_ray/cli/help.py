@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -15,6 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from lstm_ray.cli.options import with_options_of_all
 from lstm_ray.config import COUNTERPARTS
+from lstm_ray.errors import ConfigError
 from lstm_ray.wording import command_line, either, quoted, visible
 
 UsageError: Any = typer.BadParameter.__base__  # Click's, or that of the copy of Click in Typer
@@ -46,7 +48,20 @@ class Commands(typer.Typer):
 
 
 class _Group(TyperGroup):
-    """A group of commands whose help has a section for each panel of commands, with complete sentences."""
+    """A group of commands whose help has a section for each panel of commands, with complete sentences.
+
+    What Typer finds wrong with the command line is raised as ConfigError, so that all errors are shown in one form.
+    """
+
+    def make_context(self, *given: Any, **extra: Any) -> Any:
+        """Parses the words before the command."""
+        with _usage_errors_as_ours():
+            return super().make_context(*given, **extra)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Finds the command, parses its words and runs it."""
+        with _usage_errors_as_ours():
+            return super().invoke(ctx)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Returns the command that the first word names; an error names those of other groups: data convert."""
@@ -70,6 +85,18 @@ class _Group(TyperGroup):
             formatter.write(f"\n{title}:\n")
             for name, sentence in records:
                 formatter.write(_entry(name, sentence, formatter.width, _COMMAND_COLUMN) + "\n")
+
+
+@contextmanager
+def _usage_errors_as_ours() -> Iterator[None]:
+    """Raises ConfigError in place of Typer's errors; without any word, Typer raises the help instead."""
+    try:
+        yield
+    except UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            raise
+        message = str(error.format_message()).rstrip(".").replace(". Did you mean", "; did you mean")
+        raise ConfigError(message[:1].lower() + message[1:]) from error
 
 
 class _Command(TyperCommand):

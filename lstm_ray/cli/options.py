@@ -18,6 +18,7 @@ import typer
 
 from lstm_ray.cli import console
 from lstm_ray.config import (
+    PRESETS,
     Settings,
     argument_name,
     command_of,
@@ -143,7 +144,7 @@ def _parameter(kind: type[Settings], name: str) -> inspect.Parameter:
     if shown.get("must_be_given"):
         description += " (required)"
     elif field.default not in ("", (), None) and not shown["flag"]:  # of these there is no default to show
-        description += f" (default: {_show(field.default)})"
+        description += f" (default: {_default(kind, name)})"
     if shown["argument"]:
         declared = typer.Argument(metavar=argument_name(name), help=description, show_default=False)
     else:
@@ -164,6 +165,15 @@ def _parameter(kind: type[Settings], name: str) -> inspect.Parameter:
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[parsed | None, declared]
     )
+
+
+def _default(kind: type[Settings], name: str) -> str:
+    """Returns the default of a setting, which the preset that is itself a default may give."""
+    own = _show(kind.model_fields[name].default)
+    preset = PRESETS[kind.model_fields["preset"].default] if "preset" in kind.model_fields else {}
+    if name not in preset and not (preset and shown_as(kind, name).get("from_data")):
+        return own
+    return f"{_show(preset[name]) if name in preset else 'chosen for the data'}; with preset none: {own}"
 
 
 def _option_type(annotation: Any) -> Any:

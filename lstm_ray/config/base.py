@@ -28,6 +28,7 @@ PANELS = (
 COUNT = r"^(0|[1-9]\d*)$|^[1-9]\d*:[1-9]\d*$"
 """A number of workers or actors: N or MIN:MAX."""
 
+_MOST_NAMED = 25  # keys in a message; train has more than 80
 _PAIR = re.compile(r"(?:LOW|MIN|X)([:,])(?:HIGH|MAX|X)")  # in the placeholder of a setting
 _GROUPED = re.compile(r"[\s+-]*\d+([._]\d*)+\s*")
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
@@ -304,7 +305,12 @@ def unknown_key(key: Any, kind: type[Settings]) -> str:
     if (other := COUNTERPARTS.get(key)) in kind.model_fields:
         return f"unknown key {key!r}; {command_of(kind)} has {other!r}: {kind.model_fields[other].description}"
     close = difflib.get_close_matches(str(key), kind.model_fields, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(sorted(kind.model_fields))}"
+    if close:
+        hint = f"did you mean {close[0]!r}?"
+    elif len(kind.model_fields) <= _MOST_NAMED:
+        hint = f"known keys: {', '.join(sorted(kind.model_fields))}"
+    else:
+        hint = f"`lstm-ray config schema {command_of(kind)}` prints all {len(kind.model_fields)} keys"
     return f"unknown key {shortened(repr(str(key)))}; {hint}"
 
 

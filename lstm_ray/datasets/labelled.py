@@ -51,6 +51,7 @@ class Shard:
         first_row: Number of its first row in the file, for messages.
         rows: The rows of the row group to use, in ascending order: a range, if these are all, or int64[n].
         is_validation: True if all rows are for validation, None if each row's text or group decides.
+        has_text_labels: True if the labels are texts, which have many spellings; numbers have one.
     """
 
     file: InputFile
@@ -58,6 +59,7 @@ class Shard:
     first_row: int
     rows: range | npt.NDArray[np.int64]
     is_validation: bool | None = None
+    has_text_labels: bool = False
 
     def pick(self, column: A) -> A:
         """Returns the shard's rows of a column of its row group."""
@@ -113,13 +115,13 @@ def find_shards(
     for file in files:
         with open_parquet(file) as parquet:
             check_text_column(file, parquet, text_column, label_column)
-            _check_labels(file, parquet, label_column, mapping, files)
+            is_text = _check_labels(file, parquet, label_column, mapping, files)
             if group_column is not None:
                 _type_of(file, parquet, group_column, "--validation-group")
             for column in by:
                 if column != LENGTH:
                     _type_of(file, parquet, column, "--by", by, otherwise=_BY_WITHOUT_COLUMN)
-            shards += list_shards(file, parquet, is_validation)
+            shards += list_shards(file, parquet, is_validation, has_text_labels=is_text)
             doubled.update(set(file.partitions).intersection(parquet.schema_arrow.names))
     if read := doubled.intersection((text_column, label_column, group_column, *by)):
         progress(f"note: {describe_doubled(read)}")
@@ -142,11 +144,16 @@ def check_text_column(
         raise InputError(f"{file.path}: {no_texts(text_column, text_type)}")
 
 
-def list_shards(file: InputFile, parquet: pq.ParquetFile, is_validation: bool | None = None) -> list[Shard]:
+def list_shards(
+    file: InputFile, parquet: pq.ParquetFile, is_validation: bool | None = None, *, has_text_labels: bool = False
+) -> list[Shard]:
     """Returns the row groups of a file, with all their rows."""
     sizes = [parquet.metadata.row_group(number).num_rows for number in range(parquet.num_row_groups)]
     first_rows = np.cumsum([0, *sizes]).tolist()
-    return [Shard(file, number, first_rows[number], range(rows), is_validation) for number, rows in enumerate(sizes)]
+    return [
+        Shard(file, number, first_rows[number], range(rows), is_validation, has_text_labels)
+        for number, rows in enumerate(sizes)
+    ]
 
 
 def sample_rows(shards: Sequence[Shard], max_rows: int, seed: int) -> list[Shard]:
@@ -267,11 +274,8 @@ def describe_left_out(
 
 def doubt_left_out(rows: int, shards: Sequence[Shard], label_column: str, mapping: LabelMapping) -> str | None:
     """Returns that rows with other labels were left out, if the mapping may mean some of them; else None."""
-    if not rows:
-        return None
-    with open_parquet(shards[0].file) as parquet:
-        if not is_text_type(_type_of(shards[0].file, parquet, label_column, "--label-column")):
-            return None  # numbers have one spelling, so the other files need not be read again
+    if not rows or not any(shard.has_text_labels for shard in shards):
+        return None  # numbers have one spelling, so the files need not be read again
     labels, remedy = list_labels(shards, label_column, mapping)
     return f"{counted(rows, 'row')} with other labels left out (there are {labels}){remedy}" if remedy else None
 
@@ -339,14 +343,18 @@ def _type_of(
 
 def _check_labels(
     file: InputFile, parquet: pq.ParquetFile, column: str, mapping: LabelMapping, files: Sequence[InputFile]
-) -> None:
-    """Raises InputError if a file's labels cannot be read, with advice based on the labels in all files."""
+) -> bool:
+    """Returns whether a file's labels are texts.
+
+    Raises:
+        InputError: They cannot be read; the advice is based on the labels in all files.
+    """
     kind = _type_of(file, parquet, column, "--label-column")
     problem = mapping.problem(kind)
     if problem is None and not mapping.is_given:
         problem = why_reversed(class_names(parquet.schema_arrow, column))
     if problem is None or not parquet.metadata.num_rows:  # without a value, a writer guesses the type
-        return
+        return is_text_type(kind)
     if is_text_type(kind):
         labels, numbers = _read_labels(files, column)
         if numbers is not None and has_words(labels):

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from lstm_ray.wording import are, counted
 
-_EACH = {"workers": "is a process with its own TensorFlow (some 0.7 GB)", "actors": "holds a copy of the model"}
+_PROCESS = "is a process with its own TensorFlow (some 0.7 GB)"
+_EACH = {"workers": _PROCESS, "actors": "holds a copy of the model", "trials": _PROCESS}
+_OPTION = {"workers": "--workers", "actors": "--actors", "trials": "--concurrency"}
 
 
 @dataclass(frozen=True)
@@ -78,13 +80,17 @@ class Asked:
         numbers = [] if self.gpus else [0]  # with 0, no GPUs can be asked for
         if self.at_once(cores) < self.most:
             numbers.append(self.at_once(cores))
-        return " or ".join(f"--{self.kind} {number}" for number in numbers)
+        return " or ".join(f"{_OPTION[self.kind]} {number}" for number in numbers)
 
     def crowding(self, cores: int) -> str | None:
-        """Returns a warning if more are needed than can compute at the same time on one machine; otherwise None."""
-        if self.least <= self.at_once(cores):
+        """Returns a warning if more may run than can compute at the same time on one machine; otherwise None.
+
+        All of them start: the Ray of one machine is begun with a CPU for each.
+        """
+        if self.most <= self.at_once(cores):
             return None
-        number = counted(self.least, self.kind.removesuffix("s"))
+        up_to = "up to " if self.least < self.most else ""
+        number = up_to + counted(self.most, self.kind.removesuffix("s"))
         size = "" if self.cpus == 1 else f" with {counted(self.cpus, 'CPU')} each"
         return (
             f"{number}{size} on this machine's {counted(cores, 'core')} take turns, and each {_EACH[self.kind]}: use "

@@ -197,7 +197,7 @@ def make_plan(config: ScoreConfig, model_hash: str, progress: Progress = ignore)
     rows = parts = 0
     for chunk in _first_rows(_cut_all(group_rows, config.rows_per_part), config.max_rows):
         rows, parts = rows + chunk.rows, parts + 1
-    fingerprint = _fingerprint(files, group_rows, bad, kept, config, model_hash)
+    fingerprint = _fingerprint(files, group_rows, kept, config, model_hash)
     layout = PartLayout(schema, kept, config.text_column, config.explain, fingerprint, mixed_types(schemas, kept))
     return Plan(files, group_rows, config.rows_per_part, rows, parts or 1, model_hash, layout, bad)
 
@@ -320,11 +320,14 @@ def _first_rows(chunks: Iterator[Chunk], max_rows: int | None) -> Iterator[Chunk
 def _fingerprint(
     files: Sequence[InputFile],
     group_rows: Sequence[Sequence[int]],
-    bad: Sequence[BadFile],
     kept: Sequence[str],
     config: ScoreConfig,
     model_hash: str,
 ) -> str:
+    """Returns a hash of all that decides the parts. Files that cannot be scored are not in it: no part depends on them.
+
+    So such a file may come and go beside scores that stay.
+    """
     digest = hashlib.sha256()
     settings = {
         "version": SCORES_VERSION,
@@ -336,5 +339,5 @@ def _fingerprint(
     for file, rows in zip(files, group_rows, strict=True):
         fields = [file.path, file.size, file.modified, file.partitions, sum(rows)]  # `astuple` takes ten times as long
         digest.update(json.dumps(fields).encode())
-    digest.update(json.dumps([file.path for file in bad]).encode())
+    digest.update(b"[]")  # earlier versions hashed bad files, and had none in most runs
     return digest.hexdigest()

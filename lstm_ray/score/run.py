@@ -176,6 +176,7 @@ def _score_missing(config: ScoreConfig, bundle: Bundle, plan: Plan, tally: Tally
         InputError: More files are bad than allowed, or all that have rows.
     """
     bad = {file.path: file for file in plan.bad_files}
+    good: set[str] = set()  # files with rows; looked for at the first bad one, once: there may be many of both
     # Closed on a failure too: the work in progress ends before the lock is released.
     with (
         _all_parts_counted(plan, config.output, progress),
@@ -183,9 +184,10 @@ def _score_missing(config: ScoreConfig, bundle: Bundle, plan: Plan, tally: Tally
     ):
         for result in results:
             if isinstance(result, BadFile):
+                good = good or {plan.files[chunk.file].path for chunk in plan.chunks()}
+                good.discard(result.path)
                 bad[result.path] = result
-                are_all = all(plan.files[chunk.file].path in bad for chunk in plan.chunks())
-                check_bad_files(list(bad.values()), config.max_bad_files, are_all)
+                check_bad_files(list(bad.values()), config.max_bad_files, not good)
             else:
                 tally.add(result)
                 progress(Count(tally.rows, plan.rows, "rows"))

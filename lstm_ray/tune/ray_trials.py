@@ -52,7 +52,7 @@ def run_trials(config: TuneConfig, trials: Mapping[int, TrainConfig], say: Calla
     """
     code = sources_of(*trials.values())
     quiet_tune()
-    asked = Asked(1, config.concurrency or 1, config.cpus_per_worker, config.gpus_per_worker)
+    asked = Asked(1, config.concurrency or 1, config.cpus_per_worker, config.gpus_per_worker, kind="trials")
     with connect(config.address, asked, say) as is_ours:
         if not is_ours:
             needed = [path for path in (config.vocabulary, config.embeddings) if path is not None]

@@ -264,6 +264,18 @@ def test_a_public_class_has_a_name_of_its_own() -> None:
     assert {name: modules for name, modules in homes.items() if len(modules) > 1} == {}
 
 
+def test_a_type_of_arrays_is_defined_in_one_file() -> None:
+    homes = defaultdict(list)
+    for module, path in MODULES.items():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+            for name in (target.id for target in targets if isinstance(target, ast.Name)):
+                homes[name].append(module)
+    of_arrays = {name: modules for name, modules in homes.items() if "lstm_ray.arrays" in modules}
+    assert "Floats" in of_arrays
+    assert {name: modules for name, modules in of_arrays.items() if len(modules) > 1} == {}
+
+
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 

@@ -18,8 +18,8 @@ class RunSettings(Settings):
 
     preset: str = fixed(
         "best",
-        "Settings to start from: best (chosen for the data), lstm or bilstm (the two textbook models), none (the "
-        "defaults shown here; the default with --network and --from), or a mapping in your own module.",
+        "Settings to start from: best (chosen for the data), lstm or bilstm (the two textbook models), none (plain "
+        "defaults, shown with each setting; the default with --network and --from), or a mapping in your own module.",
         panel=FILES,
         metavar="|".join([*PRESETS, "MODULE:NAME"]),
         examples=[*PRESETS, "mine:small"],

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lstm_ray.datasets.labels import are_clear, class_names, mapping_options, may_be_labels
+from lstm_ray.datasets.labels import are_clear, class_names, describe_labels, mapping_options, may_be_labels
 from lstm_ray.text.tokenize import is_text_type
-from lstm_ray.wording import to_copy, usual_column
+from lstm_ray.wording import counted, either, shortened, to_copy, usual_column
 
 PLACEHOLDER = "COLUMN"
 """Where it is unclear which column has the labels, or its name is too long."""
 
 _TEXT, _LABEL = "text", "label"
+_MOST_NAMED = 5  # columns in a note
 _MOST_GROUPS = 16  # row groups whose labels are looked at
 _MOST_BYTES = 4 << 20  # of a column in a row group that is read as a whole, as labels are: each takes some bits
 _FEW_ROWS = 4_096  # that are read of a larger one
@@ -56,6 +57,22 @@ def next_command(
         if label is not None and label != PLACEHOLDER:
             options += mapping_options(_some_values(parquet, label), class_names(parquet.schema_arrow, label))
     return ["train", "--train", str(path), "--output", run, *options]
+
+
+def note_on_placeholder(path: Path, command: Sequence[str]) -> str | None:
+    """Returns which columns may have the labels, and what is in them, if `next_command` could not choose; else None."""
+    if PLACEHOLDER not in command[-1:]:
+        return None
+    text = command[command.index("--text-column") + 1] if "--text-column" in command else _TEXT
+    with pq.ParquetFile(path) as parquet:
+        values = {name: _some_values(parquet, name) for name in parquet.schema_arrow.names if name != text}
+    found = [
+        f"{shortened(repr(name))} ({describe_labels(some)})" for name, some in values.items() if may_be_labels(some)
+    ]
+    if not found:
+        return None
+    more = [f"one of {counted(len(found) - _MOST_NAMED, 'other column')}"] if len(found) > _MOST_NAMED else []
+    return f"for {PLACEHOLDER} give the column that has the labels: {either([*found[:_MOST_NAMED], *more])}"
 
 
 def _label_among(names: Collection[str], parquet: pq.ParquetFile) -> str | None:

@@ -15,14 +15,13 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from lstm_ray.arrays import Floats
+from lstm_ray.arrays import Floats, Integers
 from lstm_ray.kernels.adam import adam
 from lstm_ray.kernels.emitter import Target
 from lstm_ray.kernels.function import aligned_empty
 from lstm_ray.runtime.threads import Threads
 from lstm_ray.train.step.schedule import average_share
 
-Ids: TypeAlias = npt.NDArray[np.integer[Any]]
 Rates: TypeAlias = Callable[[npt.NDArray[np.float64]], Any]
 
 EPSILON = 1e-7  # Keras's default
@@ -106,7 +105,7 @@ class AdamMatrix:
             adam(target, width, has_gradients, averages, decays) for has_gradients in (False, True)
         )
 
-    def rows(self, ids: Ids, array: int = VALUES) -> Floats:
+    def rows(self, ids: Integers, array: int = VALUES) -> Floats:
         """Returns a copy of the given rows of an array, float32[n, width]."""
         self._catch_up(ids)
         whole = self._arrays[array]
@@ -140,7 +139,7 @@ class AdamMatrix:
         """Returns whether all values are finite, also after the missed steps of their rows."""
         return all(bool(np.isfinite(self._arrays[array]).all()) for array in (VALUES, SECOND))
 
-    def learn(self, ids: Ids, gradients: Floats) -> None:
+    def learn(self, ids: Integers, gradients: Floats) -> None:
         """Takes the clock's next step. The caller then advances the clock.
 
         Args:
@@ -153,12 +152,12 @@ class AdamMatrix:
         self._done[ids] = self._clock.steps + 1
         self._moves[ids] = True
 
-    def _catch_up(self, ids: Ids) -> None:
+    def _catch_up(self, ids: Integers) -> None:
         behind = ids[self._moves[ids] & (self._done[ids] < self._clock.steps)]
         self._run(self._missed_steps, behind)
         self._done[behind] = self._clock.steps
 
-    def _run(self, kernel: Callable[..., None], ids: Ids, **by_row: Floats) -> None:
+    def _run(self, kernel: Callable[..., None], ids: Integers, **by_row: Floats) -> None:
         """Runs a kernel on the given rows, divided among the threads."""
         arrays = dict(zip(_NAMES, self._arrays, strict=False))
         ids, by_step = ids.astype(np.int32), self._clock.by_step()

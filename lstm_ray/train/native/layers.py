@@ -13,7 +13,7 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from lstm_ray.arrays import Floats
+from lstm_ray.arrays import Floats, Ids
 from lstm_ray.kernels import products
 from lstm_ray.kernels.backward import backward
 from lstm_ray.kernels.emitter import Target
@@ -21,7 +21,7 @@ from lstm_ray.kernels.forward import forward
 from lstm_ray.kernels.function import aligned_empty
 from lstm_ray.kernels.layout import GATES, wide
 from lstm_ray.train.native.layout import DirectionLayout, WeightLayout
-from lstm_ray.train.native.rows import BatchRows, Ids
+from lstm_ray.train.native.rows import BatchRows
 
 _SUMMED_TOGETHER = 64  # rows: sums of sums round less than one long sum
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lstm_ray.arrays import Floats
+from lstm_ray.arrays import Floats, Ids
 from lstm_ray.config import TrainConfig
 from lstm_ray.kernels.emitter import Target
 from lstm_ray.train.native.layers import NO_DROPOUT, Buffers, Dropout, LstmLayers, Source, Weights, sum_by
 from lstm_ray.train.native.layout import WeightLayout
-from lstm_ray.train.native.rows import BatchRows, Ids
+from lstm_ray.train.native.rows import BatchRows
 
 
 @dataclass(frozen=True)

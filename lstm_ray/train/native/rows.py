@@ -11,10 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lstm_ray.arrays import Floats
+from lstm_ray.arrays import Floats, Ids
 from lstm_ray.kernels.layout import Offsets, RowOffsets
-
-Ids = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from lstm_ray.train.native.network import Gradients, Network, sigmoid
 from lstm_ray.train.step.loss import Labels, class_weights
 from lstm_ray.train.step.schedule import count_steps, is_scheduled, learning_rate_at
 
-_DENSE = np.zeros(1, np.int32)  # all weights but the embedding are one vector: a matrix whose only row is 0
+_DENSE = np.zeros(1, np.int64)  # all weights but the embedding are one vector: a matrix whose only row is 0
 _PREDICTED_ROWS = 48  # rows that a thread predicts in one call: the states of more would not fit in the caches
 
 

@@ -203,6 +203,18 @@ def test_messages_name_the_argument_and_no_file_of_an_earlier_call(
     ]
 
 
+def test_the_settings_of_a_run_of_a_table_say_what_resumes_it(cache: Path, tmp_path: Path) -> None:
+    """As `lstm-ray train --config RUN/config.yaml` does, which has no table."""
+    config = resolve(TrainConfig, {"output": str(tmp_path / "run"), "preset": "none"})
+    with tables_as_files({"train": TABLE}, ignore) as (files, _):
+        begin_run(config.model_copy(update={"train": (files["train"],)}))
+    gone = "it was a file only during an earlier call: repeat that call with the same table, or give files$"
+    with pytest.raises(InputError, match=f"^a table that a call from Python was given: {gone}"):
+        lstm_ray.train(job=tmp_path / "run/config.yaml")
+    with pytest.raises(InputError, match=f"^another table: {gone}"):
+        lstm_ray.train(job=tmp_path / "run/config.yaml", validation=TABLE.slice(1))
+
+
 def test_a_table_has_not_changed_after_a_run_and_another_one_is_named_as_such(cache: Path, tmp_path: Path) -> None:
     config = resolve(TrainConfig, {"train": ["a"], "output": str(tmp_path / "run"), "preset": "none"})
     times = set()

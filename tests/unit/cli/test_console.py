@@ -58,10 +58,11 @@ def test_a_result_is_exact_for_a_program_and_visible_on_a_terminal(
 
 @pytest.mark.parametrize("arguments", [["score", f"--{HOSTILE}"], ["train", HOSTILE], ["score", "--actors"]])
 def test_wrong_usage_with_a_name_from_anywhere_does_not_act(
-    arguments: list[str], capfd: pytest.CaptureFixture[str]
+    arguments: list[str], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("sys.argv", ["lstm-ray", *arguments])
     with pytest.raises(SystemExit):
-        app(arguments)
+        main()
     shown = capfd.readouterr().err
     assert not any(character in shown for character in "\x1b\x07\r\u202e\x9b")
     assert ("owned" in shown) == ("owned" in "".join(arguments))

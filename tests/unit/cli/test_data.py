@@ -149,6 +149,17 @@ def test_a_split_by_groups_is_trained_by_groups_and_rows_without_a_date_are_coun
     assert "date" not in printed("--test", "0.5")
 
 
+def test_the_columns_that_may_have_the_labels_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("in.csv").write_text(
+        "useful,funny,text\n" + "".join(f"5,0,good {n}\n1,3,bad {n}\n" for n in range(20)), encoding="utf-8"
+    )
+    for words in (["convert", "in.csv", "-o", "in.parquet"], ["split", "in.parquet", "-o", "out"]):
+        done = CliRunner().invoke(app, ["data", *words])
+        assert "--label-column COLUMN\n" in done.stdout
+        assert "COLUMN give the column that has the labels: 'useful' (1, 5) or 'funny' (0, 3)\n" in done.stderr
+
+
 def test_a_column_with_a_very_long_name_does_not_fill_the_terminal(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

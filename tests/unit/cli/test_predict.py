@@ -177,7 +177,7 @@ def test_a_text_that_looks_like_an_option_comes_after_two_dashes(
 ) -> None:
     code, _, error = run("good", text)
     assert code == 2
-    remedy = error[error.index("after --: ") + len("after --: ") :]
+    remedy = error.splitlines()[0].partition("after --: ")[2]
     words = shell_words(remedy)[1:]
     monkeypatch.setattr("sys.argv", ["lstm-ray", *words])
     with pytest.raises(SystemExit) as ended:

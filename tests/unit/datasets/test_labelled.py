@@ -447,15 +447,20 @@ def test_a_label_in_the_file_and_in_its_directorys_name_is_pointed_out(tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("labels", "remedy"),
-    [(["5", "5,0", "1"], """--positive-labels '5,"5,0"' --negative-labels 1?"""), ([5, 4, 1], None)],
+    ("labels", "others", "remedy"),
+    [
+        (["5", "5,0", "1"], ["5", "5,0", "1"], """--positive-labels '5,"5,0"' --negative-labels 1?"""),
+        ([5, 4, 1], ["5", "5,0", "1"], """--positive-labels '5,"5,0"' --negative-labels 1?"""),
+        ([None] * 3, ["5", "5,0", "1"], """--positive-labels '5,"5,0"' --negative-labels 1?"""),
+        ([5, 4, 1], [5, 4, 1], None),
+    ],
 )
 def test_labels_that_are_left_out_are_read_again_if_they_are_texts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, labels: list[Any], remedy: str | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, labels: list[Any], others: list[Any], remedy: str | None
 ) -> None:
     mapping = LabelMapping(("5",), ("1",))
-    for name in ("a", "b"):
-        write(tmp_path / f"{name}.parquet", list("abc"), labels)
+    write(tmp_path / "a.parquet", list("abc"), labels)
+    write(tmp_path / "b.parquet", list("abc"), others)
     shards = find_shards([str(tmp_path)], "text", "label", mapping)
     read: list[str] = []
     monkeypatch.setattr(labelled, "read_batches", lambda *given: read.append(given[0]) or read_batches(*given))

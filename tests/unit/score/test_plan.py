@@ -158,6 +158,8 @@ def test_the_fingerprint_changes_with_what_decides_the_output_and_nothing_else(t
     path = write(tmp_path / "a.parquet", {"text": ["good"] * 9, "id": range(9)})
     same = {plan(path, actors=4, cpus_per_actor=2, max_bad_files=7, overwrite=True, output="there").layout.fingerprint}
     same.add(plan(path).layout.fingerprint)
+    (tmp_path / "bad.parquet").write_bytes(b"no Parquet")
+    same.add(plan(path, str(tmp_path / "bad.parquet"), max_bad_files=1).layout.fingerprint)
     assert len(same) == 1
     others = [
         plan(path, model="other"),

@@ -33,6 +33,7 @@ from lstm_ray.progress import Count, Event, ignore
 from lstm_ray.score import output
 from lstm_ray.score import run as run_module
 from lstm_ray.score.output import Manifest
+from lstm_ray.score.plan import Plan
 from lstm_ray.score.run import score
 from lstm_ray.score.scorer import Scorer
 
@@ -682,6 +683,23 @@ def test_a_row_group_of_garbage_sets_its_file_aside(
     assert exit.value.code == 3
 
 
+def test_the_time_that_bad_files_take_does_not_grow_with_their_square(
+    run: Run, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(9):
+        shutil.copy(place / "in" / "b.parquet", place / "in" / f"c{number}.parquet")
+        damage(place / "in" / f"c{number}.parquet", row_group=0)
+    listed: list[None] = []
+    chunks = Plan.chunks
+    monkeypatch.setattr(Plan, "chunks", lambda plan: (listed.append(None), chunks(plan))[1])
+    assert run(max_bad_files=9, output=str(place / "many")).bad_files == 9
+    with_nine, listed[:] = len(listed), []
+    for number in range(1, 9):
+        (place / "in" / f"c{number}.parquet").unlink()
+    assert run(max_bad_files=1, output=str(place / "one")).bad_files == 1
+    assert len(listed) == with_nine
+
+
 def test_a_run_of_bad_files_alone_leaves_the_old_scores(run: Run, place: Path) -> None:
     """Their footers are whole, so that they are planned."""
     run()
@@ -704,6 +722,18 @@ def test_files_that_are_bad_from_the_start_are_set_aside(run: Run, place: Path) 
     (place / "in" / "aa.parquet").unlink()
     assert run(overwrite=True).bad_files == 0
     assert not (place / "out" / "_bad_files.parquet").exists()
+
+
+def test_a_bad_file_that_comes_and_goes_leaves_the_scores_as_they_are(run: Run, place: Path) -> None:
+    first = run()
+    (place / "in" / "c.parquet").write_text("no Parquet", encoding="utf-8")
+    with pytest.raises(InputError, match=r"c\.parquet: .*--max-bad-files 1 would set bad files aside"):
+        run()
+    for bad_files in (1, 0):
+        manifest = run(max_bad_files=1)
+        assert (manifest.bad_files, manifest.parts_kept) == (bad_files, first.parts)
+        assert (place / "out" / "_bad_files.parquet").exists() == bool(bad_files)
+        (place / "in" / "c.parquet").unlink(missing_ok=True)
 
 
 def test_a_file_that_changes_while_the_run_goes_on_is_refused(run: Run, place: Path) -> None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lstm_ray.datasets.convert.next_step import next_command
+from lstm_ray.datasets.convert.next_step import next_command, note_on_placeholder
 
 LONG = ["a long review of a film", "another of the same length"]
 
@@ -80,6 +80,32 @@ def test_a_file_without_labels_is_to_be_scored(tmp_path: Path, columns: dict[str
     path = tmp_path / "in.parquet"
     pq.write_table(pa.table(columns), path)
     assert shlex.join(next_command(path, "run")) == f"score {path} --model MODEL --output SCORED{options}"
+
+
+@pytest.mark.parametrize(
+    ("columns", "note"),
+    [
+        ({"text": LONG, "label": [1, 0], "b": [1, 0]}, None),
+        ({"text": LONG}, None),
+        (
+            {"review": LONG, "useful": [5, 1], "funny": [0, 3]},
+            "for COLUMN give the column that has the labels: 'useful' (1, 5) or 'funny' (0, 3)",
+        ),
+        (
+            {"text": LONG, **{f"c{number}": [number, 9] for number in range(7)}},
+            "for COLUMN give the column that has the labels: 'c0' (0, 9), 'c1' (1, 9), 'c2' (2, 9), 'c3' (3, 9), "
+            "'c4' (4, 9) or one of 2 other columns",
+        ),
+    ],
+)
+def test_columns_that_may_have_the_labels_are_named(
+    tmp_path: Path, columns: dict[str, list[Any]], note: str | None
+) -> None:
+    path = tmp_path / "in.parquet"
+    pq.write_table(pa.table(columns), path)
+    command = next_command(path, "run")
+    assert note_on_placeholder(path, command) == note
+    assert (command[-1] == "COLUMN") == (note is not None)
 
 
 @pytest.mark.parametrize("group_rows", [120_000, 1_000], ids=["one row group", "many"])

@@ -27,6 +27,7 @@ from lstm_ray.config import TrainConfig
 from lstm_ray.datasets.held_out import hash_keys, held_out
 from lstm_ray.errors import InputError
 from lstm_ray.model.profile import Profile
+from lstm_ray.progress import Event
 from lstm_ray.score.scorer import Encoder, encode_column
 from lstm_ray.text.sequences import Sequences
 from lstm_ray.train.data.corpus import (
@@ -431,3 +432,14 @@ def test_a_file_for_training_and_validation_is_refused_unless_it_is_wanted(tmp_p
         find_all_shards(settings)
     data = prepared(settings.model_copy(update={"allow_seen_files": True}))
     assert data.validation_rows_seen == len(data.validation) == 2
+
+
+def test_a_note_that_holds_for_both_sides_is_given_once(tmp_path: Path) -> None:
+    sides = [tmp_path / side / "label=1" / "a.parquet" for side in ("train", "validation")]
+    for number, path in enumerate(sides):
+        path.parent.mkdir(parents=True)
+        pq.write_table(make_table(9, seed=number), path)
+    train, validation = (path.parent.parent for path in sides)
+    notes: list[Event] = []
+    find_all_shards(config(train, validation=str(validation), validation_fraction=0), notes.append)
+    assert notes == ["note: label: in files and in their directories' names: the files' own values are kept"]
