@@ -23,7 +23,7 @@ _CURVATURE = 0.9  # second Wolfe condition: largest slope after a step, as a sha
 
 
 @dataclass(frozen=True)
-class Point:
+class Iterate:
     """A point, with the function's value and gradient.
 
     Attributes:
@@ -37,13 +37,13 @@ class Point:
     gradient: Floats
 
 
-Evaluate = Callable[[Floats], Point]
+Evaluate = Callable[[Floats], Iterate]
 Dot = Callable[[Floats, Floats], float]
 _Step = tuple[Floats, Floats, float]
 """The changes of the point and of the gradient in a step, and the dot product of the two."""
 
 
-def minimise(evaluate: Evaluate, start: Floats, dot: Dot, is_low: Callable[[Point], bool]) -> Floats:
+def minimise(evaluate: Evaluate, start: Floats, dot: Dot, is_low: Callable[[Iterate], bool]) -> Floats:
     """Returns the minimum of a function, float32[n].
 
     Args:
@@ -82,7 +82,7 @@ def _direction(gradient: Floats, steps: deque[_Step], dot: Dot) -> Floats:
     return direction
 
 
-def _search(evaluate: Evaluate, point: Point, direction: Floats, dot: Dot, *, is_scaled: bool) -> Point | None:
+def _search(evaluate: Evaluate, point: Iterate, direction: Floats, dot: Dot, *, is_scaled: bool) -> Iterate | None:
     """Returns a point in the given direction that satisfies the Wolfe conditions; None if none is found.
 
     Args:

@@ -21,7 +21,7 @@ from lstm_ray.kernels.emitter import Target
 from lstm_ray.kernels.products import gathered_sums
 from lstm_ray.runtime.threads import Threads
 from lstm_ray.text.ngrams import Bags
-from lstm_ray.train.ngrams.lbfgs import Point, minimise
+from lstm_ray.train.ngrams.lbfgs import Iterate, minimise
 from lstm_ray.train.step.loss import Labels
 
 _SHARES = 8  # calls of each thread, so that none waits long for another
@@ -149,7 +149,7 @@ class Rows:
         size, rank, workers = len(multipliers) + 1, self._collective.rank, self._collective.world_size
         mine = slice(size * rank // workers, size * (rank + 1) // workers)
 
-        def evaluate(at: Floats) -> Point:
+        def evaluate(at: Floats) -> Iterate:
             factors = at[:-1]
             margins = signs * (self._rows.row_sums(self.fold(multipliers * factors)) + float(at[-1]))
             slopes = -signs * weights * np.exp(-np.logaddexp(0, margins))
@@ -160,13 +160,13 @@ class Rows:
             penalty = np.square(factors[mine], dtype=np.float64).sum() / (2 * strength)
             loss = float(weights @ np.logaddexp(0, -margins)) + float(penalty)
             self._evaluated()
-            return Point(at, self.sum_over_workers(loss), gradient)
+            return Iterate(at, self.sum_over_workers(loss), gradient)
 
         def dot(one: Floats, other: Floats) -> float:
             # Each worker computes a share, so that all get the same number even if their processors round differently.
             return self.sum_over_workers(float(one[mine] @ other[mine]))
 
-        def is_low(point: Point) -> bool:
+        def is_low(point: Iterate) -> bool:
             # The penalty's curvature is 1 / C everywhere, so the loss is at most C / 2 |gradient|^2 above its minimum.
             # (The bias has no penalty, but far more curvature: that of all rows.)
             return strength / 2 * dot(point.gradient, point.gradient) <= close * max(point.value, 1.0)

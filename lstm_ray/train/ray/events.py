@@ -15,7 +15,7 @@ from typing import Any
 
 from lstm_ray.config import TrainConfig
 from lstm_ray.errors import LstmRayError
-from lstm_ray.progress import Count, Epoch, Progress
+from lstm_ray.progress import Count, Epoch, Event, Progress
 from lstm_ray.runtime.devices import available_cores
 from lstm_ray.train.checks import asked_by
 from lstm_ray.train.loop.state import State
@@ -66,7 +66,7 @@ class Finished:
     state: State
 
 
-Event = Begun | str | Count | Epoch | Lost | Interrupted | Finished | LstmRayError
+GroupEvent = Event | Begun | Lost | Interrupted | Finished | LstmRayError
 """A str is a message for the user; an error ends the run."""
 
 
@@ -74,7 +74,7 @@ class EventLog:
     """Keeps the run's events until the driver has read them, and whether the run should stop."""
 
     def __init__(self) -> None:
-        self._events: list[Event] = []
+        self._events: list[GroupEvent] = []
         self._dropped = 0
         self._is_interrupted = False
         self._is_over = False
@@ -112,7 +112,7 @@ class EventLog:
         self._events.append(error)
         self._is_over = True
 
-    def append(self, event: Event, group: int) -> None:
+    def append(self, event: GroupEvent, group: int) -> None:
         """Records an event, unless it comes from an earlier group."""
         if group != self._group:
             return
@@ -125,7 +125,7 @@ class EventLog:
         """Returns whether the run is ending: a worker that loses its peers now must not ask for replacements."""
         return self._is_over
 
-    def since(self, position: int) -> list[Event]:
+    def since(self, position: int) -> list[GroupEvent]:
         """Returns the events from a position on, and deletes those before it.
 
         Events are not deleted when they are read: Ctrl-C may interrupt the driver before it has used the answer, and a
@@ -174,7 +174,7 @@ class EventReporter:
         """Returns whether a worker group is training, as far as is known."""
         return self._waiting_since is None
 
-    def report(self, event: Event) -> None:
+    def report(self, event: GroupEvent) -> None:
         """Reports the next event.
 
         Raises:

@@ -32,7 +32,7 @@ from lstm_ray.config import TrainConfig
 from lstm_ray.errors import LstmRayError, TrainingError, WorkerLostError
 from lstm_ray.runtime.tensorflow import require_gpu, start_tensorflow
 from lstm_ray.train.loop.state import State
-from lstm_ray.train.ray.events import Begun, Event, Finished, Interrupted
+from lstm_ray.train.ray.events import Begun, Finished, GroupEvent, Interrupted
 from lstm_ray.train.ray.failures import RESUMES, in_short
 from lstm_ray.wording import counted
 
@@ -200,7 +200,7 @@ class _RayContext:
         """Logs that the group starts to train."""
         self.report(Begun(State(epoch=state.epoch, step=state.step), self.collective.world_size))
 
-    def report(self, event: Event) -> None:
+    def report(self, event: GroupEvent) -> None:
         """Appends an event to the log."""
         self._log.append.remote(event, self._number)
 

@@ -16,7 +16,7 @@ from lstm_ray.errors import InputError, LstmRayError, TrainingError, WorkerLostE
 from lstm_ray.train.loop import epochs
 from lstm_ray.train.loop.state import State
 from lstm_ray.train.ray import worker_group
-from lstm_ray.train.ray.events import Begun, Event, EventLog, Finished, Interrupted, Lost
+from lstm_ray.train.ray.events import Begun, EventLog, Finished, GroupEvent, Interrupted, Lost
 
 
 @pytest.mark.parametrize("fault", [ray.exceptions.GetTimeoutError(), ray.exceptions.RayActorError()])
@@ -71,7 +71,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> EventLog:
     return log
 
 
-def work(log: EventLog, **settings: Any) -> list[Event]:
+def work(log: EventLog, **settings: Any) -> list[GroupEvent]:
     """Runs a worker and returns what it has logged."""
     config = TrainConfig(workers="1", **settings).model_dump(mode="json")
     worker_group.work({"log": Remote(log), "config": config, "code": {}, "prepared": None})
@@ -94,7 +94,7 @@ def test_the_end_is_reported_when_all_is_written(log: EventLog, monkeypatch: pyt
     ],
 )
 def test_an_error_that_would_come_again_goes_to_the_driver(
-    log: EventLog, monkeypatch: pytest.MonkeyPatch, raised: BaseException, logged: Event
+    log: EventLog, monkeypatch: pytest.MonkeyPatch, raised: BaseException, logged: GroupEvent
 ) -> None:
     def run(*_: object) -> State:
         raise raised
