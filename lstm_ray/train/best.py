@@ -127,7 +127,7 @@ def choices(facts: DataFacts, pretrain_epochs: int | None = None) -> dict[str, t
         ),
         "learn_vectors": (facts.rows >= 1_000, f"{rows}, and no other word vectors are given"),
         "units": (128, "texts without labels") if facts.unlabelled else (64, "no texts without labels"),
-        "ngrams": (2 if few else 3, compared(_FEW_ROWS)),
+        "ngrams": (_longest_ngrams(facts.rows), compared(_FEW_ROWS)),
         "ngram_buckets": (
             2 ** int(np.clip(math.ceil(math.log2(8 * facts.ngrams)), 16, 23)),
             f"about {facts.ngrams:,} distinct n-grams",
@@ -164,6 +164,11 @@ def _pretraining(facts: DataFacts) -> tuple[int, str]:
     return epochs, f"{counted(texts, 'text')} {reason}"
 
 
+def _longest_ngrams(rows: int) -> int:
+    """Returns the number of words of the longest n-grams, unless they are given."""
+    return 2 if rows < _FEW_ROWS else LONGEST
+
+
 def look_at(config: TrainConfig, shards: Sequence[Shard]) -> DataFacts:
     """Reads a sample of the training texts."""
     rows = sum(len(shard.rows) for shard in shards)
@@ -174,7 +179,7 @@ def look_at(config: TrainConfig, shards: Sequence[Shard]) -> DataFacts:
     vocabulary = build_vocabulary(counts, len(counts) + 4)
     sequences = vocabulary.look_up(tokens, "oov")
     growth = (rows / max(1, len(tokens))) ** _GROWTH
-    ngrams = bags(sequences, config.ngrams or LONGEST, 2**28).buckets
+    ngrams = bags(sequences, config.ngrams or _longest_ngrams(rows), 2**28).buckets
     return DataFacts(
         rows,
         max(1, int(np.quantile(sequences.lengths, 0.98))) if len(sequences) else 1,

@@ -90,6 +90,16 @@ def test_what_is_given_wins(tmp_path: Path) -> None:
     assert "--learn-vectors" in lines
 
 
+@pytest.mark.parametrize("rows", [1_000, 10_000])
+def test_an_option_that_is_copied_changes_no_other(tmp_path: Path, rows: int) -> None:
+    given = {"train": (write_reviews(tmp_path / "in.parquet", rows),)}
+    shards = find_all_shards(best(**given))
+    chosen, _ = choose(best(**given), shards)
+    for name in left_open(best(**given)):
+        value = getattr(chosen, name)
+        assert choose(best(**given, **{name: value}), shards)[0] == chosen, name
+
+
 def test_paths_that_are_made_absolute_leave_the_choice_open(tmp_path: Path) -> None:
     config = best(train=(str(tmp_path),))
     assert left_open(with_paths(config, lambda path: path)) == left_open(config) != []
