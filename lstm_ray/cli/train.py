@@ -116,7 +116,7 @@ def _advice(outcome: Outcome) -> Iterator[str]:
         is_close = by == "accuracy" and 0 < lost < metrics["accuracy_standard_error"]
         chance = "but by less than its standard error, so the next command decides"
         remedy = chance if is_close else "try a lower --learning-rate, or more rows"
-        measure = f"{METRIC_NAMES[by]} (if equal, by log loss)"
+        measure = METRIC_NAMES[by] + ("" if by == "loss" else " (if equal, by validation loss)")
         yield f"note: {config.from_} is still better on these rows, by {measure}: {remedy}"
     if (problem := outcome.threshold_problem) is not None:
         yield f"warning: {problem}"

@@ -291,6 +291,16 @@ class BinaryCounts:
             rows, self.calibration_probability_sum[occupied] / rows, self.calibration_positives[occupied] / rows
         )
 
+    def calibration_error_by_chance(self) -> float:
+        """Returns the calibration error to expect of perfectly calibrated probabilities; it falls with more rows.
+
+        The share of positives among n rows with mean probability p differs from p by sqrt(2 p (1 - p) / (pi n)) on
+        average, if n is large.
+        """
+        bins = self.reliability()
+        p, n = bins.mean_probability, bins.rows
+        return float((n * np.sqrt(2 * p * (1 - p) / (np.pi * n))).sum()) / max(self.rows, 1)
+
     def _auc(self) -> float | None:
         """Returns the area under the ROC curve: the share of (positive, negative) pairs in order; a tie counts half."""
         if self.positives == 0 or self.negatives == 0:

@@ -355,8 +355,14 @@ def _describe_evaluation(counts: BinaryCounts) -> str:
         lean = "positive" if alarms > missed else "negative"
         found = f"{counted(alarms, 'false positive')}, {counted(missed, 'false negative')}"
         sentences.append(f"Most mistakes are false {lean}s: {found}.")
-    trust = "are well calibrated" if error < 0.03 else "need calibration"
-    sentences.append(f"Probabilities are off by {100 * error:.1f} points on average, so they {trust}.")
+    chance = counts.calibration_error_by_chance()
+    if error < 0.03:
+        trust = "so they are well calibrated"
+    elif error < 1.5 * chance:
+        trust = f"which may be chance: calibrated ones would be off by about {100 * chance:.1f} with so few rows"
+    else:
+        trust = "so lstm-ray calibrate may improve them"
+    sentences.append(f"Probabilities are off by {100 * error:.1f} points on average, {trust}.")
     return " ".join(sentences)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lstm_ray.datasets.labels import are_clear, class_names, describe_labels, mapping_options, may_be_labels
@@ -17,6 +18,7 @@ PLACEHOLDER = "COLUMN"
 """Where it is unclear which column has the labels, or its name is too long."""
 
 _TEXT, _LABEL = "text", "label"
+_WORD = r"(?:^|\s)\p{L}"  # the beginning of one
 _MOST_NAMED = 5  # columns in a note
 _MOST_GROUPS = 16  # row groups whose labels are looked at
 _MOST_BYTES = 4 << 20  # of a column in a row group that is read as a whole, as labels are: each takes some bits
@@ -39,16 +41,13 @@ def next_command(
     Args:
         path: The file.
         run: The output of training.
-        text_column: The column of the texts; if the file lacks it, the column of texts with the most bytes.
+        text_column: The column of the texts; if the file lacks it, the one with the most usual name or the most words.
         label_column: The column of the labels, if that is known.
         is_for_training: True if the file is not for scoring, whatever its columns.
     """
     with pq.ParquetFile(path) as parquet:
-        sizes = _bytes_by_column(parquet, range(parquet.num_row_groups))
         columns = {field.name: field.type for field in parquet.schema_arrow}
-        texts = [name for name, kind in columns.items() if pa.types.is_string(kind)]
-        largest = _TEXT if _TEXT in texts else max(texts, key=sizes.__getitem__, default=PLACEHOLDER)
-        text = text_column if text_column and text_column in columns else largest
+        text = text_column if text_column and text_column in columns else _text_among(columns, parquet)
         options = [] if text == _TEXT else ["--text-column", to_copy(text, PLACEHOLDER)]
         label = label_column or _label_among([name for name in columns if name != text], parquet)
         if label is None and not is_for_training:
@@ -73,6 +72,19 @@ def note_on_placeholder(path: Path, command: Sequence[str]) -> str | None:
         return None
     more = [f"one of {counted(len(found) - _MOST_NAMED, 'other column')}"] if len(found) > _MOST_NAMED else []
     return f"for {PLACEHOLDER} give the column that has the labels: {either([*found[:_MOST_NAMED], *more])}"
+
+
+def _text_among(columns: Mapping[str, pa.DataType], parquet: pq.ParquetFile) -> str:
+    """Returns the column that has the texts: by its name, or the one with the most words; links and times have few."""
+    texts = [name for name, kind in columns.items() if pa.types.is_string(kind)]
+
+    def words(name: str) -> int:
+        return pc.sum(pc.count_substring_regex(_some_values(parquet, name), _WORD)).as_py() or 0
+
+    named = usual_column("--text-column", texts)
+    if named is not None and (len(texts) == 1 or words(named)):
+        return named
+    return max(texts, key=words, default=PLACEHOLDER)
 
 
 def _label_among(names: Collection[str], parquet: pq.ParquetFile) -> str | None:

@@ -170,6 +170,16 @@ def test_reliability_is_scikit_learns_calibration_curve(rows):
     assert counts.metrics()["calibration_error"] == pytest.approx(error, abs=1e-12)
 
 
+@pytest.mark.parametrize("rows", [500, 5_000])
+def test_calibrated_probabilities_are_off_by_what_chance_explains(rows):
+    generator = np.random.default_rng(0)
+    probabilities = generator.beta(0.5, 0.5, rows).astype(np.float32)
+    drawn = [BinaryCounts.from_scores((generator.random(rows) < probabilities) * 1, probabilities) for _ in range(300)]
+    errors = [counts.metrics()["calibration_error"] for counts in drawn]
+    assert drawn[0].calibration_error_by_chance() == pytest.approx(np.mean(errors), rel=0.05)
+    assert np.quantile(errors, 0.95) < 1.5 * drawn[0].calibration_error_by_chance()
+
+
 @given(scored_rows())
 def test_roc_curve_rises_from_corner_to_corner_and_has_the_area_of_auc(rows):
     counts = BinaryCounts.from_scores(*rows)

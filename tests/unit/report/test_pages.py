@@ -293,7 +293,8 @@ def test_an_evaluation_report_says_which_way_mistakes_lean():
     assert "Most mistakes are false positives: 100 false positives, 0 false negatives." in page.text
     one = evaluation_page(BinaryCounts.from_scores(np.array([1]), np.array([0.9], np.float32)))
     assert "1 of 1 row is predicted correctly (100.0%" in one.text
-    assert "off by 40.0 points on average, so they need calibration" in page.text
+    assert "off by 10.0 points on average, which may be chance: calibrated ones would be off by about 23.9" in one.text
+    assert "off by 40.0 points on average, so lstm-ray calibrate may improve them" in page.text
 
 
 def test_the_style_sheet_has_every_colour_of_the_charts():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 from pathlib import Path
 from typing import Any
@@ -128,3 +129,20 @@ def test_a_column_that_is_given_has_the_labels(tmp_path: Path) -> None:
     assert next_command(path, "run", label_column="verdict")[5:] == [
         *("--label-column", "verdict", "--positive-labels", "yes", "--negative-labels", "no")
     ]
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ({"url": [f"https://example.com/reviews/{n:060}" for n in range(9)], "content": ["so bad"] * 9}, "content"),
+        ({"Datum": [f"2026-01-0{n} 10:00:00" for n in range(1, 9)], "Urteil": ["sehr gut"] * 8}, "Urteil"),
+        ({"name": ["Anna", None], "Urteil": [None, "gut so"]}, "Urteil"),
+        ({"product description": ["a very long text about a camera"] * 9, "Review Text": ["ok"] * 9}, "Review Text"),
+        ({"Review Text": ["ok"] * 9, "text": ["ok"] * 9}, "text"),
+        ({"comment": pa.nulls(9, pa.string()), "Urteil": ["gut"] * 9}, "Urteil"),
+    ],
+)
+def test_the_texts_are_known_by_name_or_by_their_words(tmp_path: Path, columns: dict[str, Any], expected: str) -> None:
+    pq.write_table(pa.table(columns), path := tmp_path / "in.parquet")
+    command = next_command(path, "runs/in")
+    assert dict(itertools.pairwise(command)).get("--text-column", "text") == expected
