@@ -9,6 +9,7 @@ import pytest
 
 from lstm_ray.errors import ConfigError, InputError
 from lstm_ray.storage.inputs import check_apart, find_inputs, is_named_by, shared_files, would_find
+from lstm_ray.storage.parquet import open_parquet
 
 TREE = [
     "b.parquet",
@@ -312,6 +313,19 @@ def test_a_file_that_was_converted_is_not_told(tmp_path: Path) -> None:
     assert noted(tmp_path)[1][0].endswith("; convert them one by one with lstm-ray data convert")
 
 
+def test_a_lance_table_is_named_with_what_makes_parquet_of_it(tmp_path: Path) -> None:
+    for name in ("data/4d1f.lance", "_versions/1.manifest", "_transactions/0-4d1f.txn"):
+        (tmp_path / "x.lance" / name).parent.mkdir(parents=True)
+        (tmp_path / "x.lance" / name).write_bytes(b"\0\1LANC")
+    with pytest.raises(
+        InputError, match=r"no \*\.parquet file .*; those in \.lance are of a Lance table: .* makes Parq"
+    ):
+        find_inputs([str(tmp_path / "x.lance")])
+    (file,) = find_inputs([str(tmp_path / "x.lance/**")])
+    with pytest.raises(InputError, match=r"4d1f\.lance: not a Parquet file: .* of a Lance table"), open_parquet(file):
+        pass
+
+
 def test_a_directory_of_other_suffixes_says_what_it_has(tmp_path: Path) -> None:
     (tmp_path / "day=1").mkdir()
     (tmp_path / "day=1" / "000000_0").write_bytes(b"")
@@ -425,6 +439,16 @@ def test_names_of_directories_that_are_not_utf8_when_decoded_stay_apart(tmp_path
         file.path.split("lang=")[1].split("/")[0]: file.partitions["lang"] for file in find_inputs([str(tmp_path)])
     }
     assert found == {value: "é" if value == "%C3%A9" else value for value in values}
+
+
+def test_directories_that_give_a_column_two_values_are_refused(tmp_path: Path) -> None:
+    for path in ("a=1/a=1/same.parquet", "a=1/b=2/a=3/x.parquet"):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).touch()
+    with pytest.raises(InputError, match=r"a=3: its name has two values of the column 'a': .* give the first one as"):
+        find_inputs([str(tmp_path)])
+    assert [file.partitions for file in find_inputs([f"{tmp_path}/a=1"])] == [{"a": "1"}, {"b": "2", "a": "3"}]
+    assert [file.partitions for file in find_inputs([f"{tmp_path}/a=1/a=*"])] == [{"a": "1"}]
 
 
 def test_one_file_in_directories_that_give_it_other_values_stands_for_both(tmp_path: Path) -> None:
