@@ -26,7 +26,11 @@ from lstm_ray.wording import counted, quoted, reason, shortened
 _SUFFIX = ".parquet"
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 _HALF_URI = re.compile(r"/[a-zA-Z][\w+.-]+:/")  # of two letters: C:/ is no scheme
-_SPLIT = re.compile(r"(.*/|)(?:(\w[\w.]*)-\d{5}-of-\d{5}(?:-\w+)?|(train|test|validation))\.parquet", re.DOTALL)
+_SPLITS = "train|test|validation|valid|val|dev|eval"
+_SPLIT = re.compile(
+    rf"(.*/|)(?:(\w[\w.]*)-\d{{5}}-of-\d{{5}}(?:-\w+)?\.parquet|({_SPLITS})\.parquet|({_SPLITS})/(?:[^/=]+=[^/]*/)*[^/]*)",
+    re.DOTALL,
+)
 _HELD_OUT = {"test", "validation", "valid", "val", "dev", "eval"}
 _NAMED = 3  # maximum number of files that a note names
 
@@ -90,10 +94,14 @@ def find_inputs(
 def _describe_splits(files: Sequence[InputFile]) -> str | None:
     """Returns which splits of a data set are among files, and what takes one; None unless one of several is held out.
 
-    Source: the names that `datasets` of Hugging Face writes (train-00000-of-00001.parquet), and those of `data split`.
+    Source: the names that `datasets` of Hugging Face writes (train-00000-of-00001.parquet), the directories of its hub
+    (default/train/0000.parquet), and the names of `data split`.
     """
     matches = [match for file in files if (match := _SPLIT.fullmatch(file.path)) is not None]
-    splits = {match[2] or match[3]: f"{match[2]}-*" if match[2] else f"{match[3]}.parquet" for match in matches}
+    splits: dict[str, str] = {}
+    for match in matches:
+        shard, file, directory = match.groups()[1:]
+        splits[shard or file or directory] = f"{shard}-*" if shard else f"{file}.parquet" if file else f"{directory}/*"
     if len(splits) < 2 or _HELD_OUT.isdisjoint(splits):
         return None
     directories = {match[1] for match in matches}

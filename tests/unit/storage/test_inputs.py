@@ -277,6 +277,11 @@ def test_other_suffixes_are_told_with_what_takes_them(tmp_path: Path) -> None:
         (["d/train-00000-of-00002", "d/train-00001-of-00002", "d/dev-00000-of-00001"], "dev, train", "d/train-*"),
         (["b/train-00000-of-00001-0a1b", "a/validation-00000-of-00001-9f"], "train, validation", "**/train-*"),
         (["train", "test"], "test, train", "train.parquet"),
+        (["train", "val"], "train, val", "train.parquet"),
+        (["train/train", "val/val"], "train, val", "**/train.parquet"),
+        (["d/train/train-0", "d/test/0"], "test, train", "d/train/*"),
+        (["train/label=0/train-0", "train/label=1/train-0", "dev/label=0/0"], "dev, train", "train/*"),
+        (["test/a", "test/b"], None, ""),
         (["train-00000-of-00002", "train-00001-of-00002"], None, ""),
         (["us-00000-of-00001", "de-00000-of-00001"], None, ""),
         (["train", "reviews"], None, ""),
@@ -286,7 +291,7 @@ def test_splits_that_are_taken_together_are_told_with_what_takes_one(
     tmp_path: Path, files: list[str], splits: str | None, one: str
 ) -> None:
     for name in files:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / f"{name}.parquet").write_bytes(name.encode())
     notes: list[str] = []
     find_inputs([str(tmp_path)], notes.append, warns_of_splits=True)
