@@ -244,6 +244,11 @@ def test_figures_are_not_lost_with_the_predictions(tmp_path: Path, tiny_bundle: 
         patch.setattr(pq, "ParquetWriter", Full)
         with pytest.raises(ReportError, match=r"predictions\.parquet: cannot be written: no space left") as raised:
             measured(tmp_path, tiny_bundle, [0, 1, 1], predictions=str(path), output=str(tmp_path / "out"))
+        command = ["evaluate", str(tmp_path / "reviews.parquet"), "--model", str(tiny_bundle)]
+        ended = CliRunner().invoke(app, [*command, "--predictions", str(path)])
+    assert isinstance(ended.exception, ReportError)
+    assert "accuracy" in ended.stdout
+    assert "predictions" not in ended.stdout
     assert raised.value.result.counts.rows == 3
     assert (tmp_path / "out" / "report.html").exists()
     assert not path.exists()
