@@ -25,6 +25,7 @@ from lstm_ray.wording import reason
 
 FORM = "MODULE:NAME"
 _unpacked: str | None = None  # directory of the user's code in a process that received it from another
+_GENERATED = "__autograph_generated_file"  # how TensorFlow names modules in TMPDIR, which may be below the directory
 _NAMED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
@@ -240,7 +241,9 @@ def sources(module: str) -> dict[str, bytes]:
     found = {}
     for name, loaded in list(sys.modules.items()):
         path = _file_of(loaded)
-        if path is not None and name != "__main__" and _is_users(path, directory) and path.is_file():
+        if name == "__main__" or name.startswith(_GENERATED):
+            continue
+        if path is not None and _is_users(path, directory) and path.is_file():
             # The path follows from the module's name, because that is how it will be imported elsewhere.
             end = "/__init__.py" if hasattr(loaded, "__path__") else ".py"
             found[name.replace(".", "/") + end] = path.read_bytes()

@@ -85,7 +85,9 @@ def _figures(result: Evaluation, config: EvaluateConfig) -> Iterator[tuple[str, 
 
 
 def _files(config: EvaluateConfig, report: str | None) -> Iterator[tuple[str, str]]:
-    if config.predictions is not None:
+    from lstm_ray import storage
+
+    if config.predictions is not None and storage.exists(config.predictions):  # the disk may have been full
         yield "predictions", config.predictions
     if report is not None:
         yield "report", f"{report}/report.html"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -322,7 +323,7 @@ def _check(files: Sequence[InputFile], needed: Mapping[str, str | None]) -> tupl
         with open_parquet(file) as parquet:
             schema = _schema(file, parquet)
             total += parquet.metadata.num_rows
-        if repeated := [name for name in schema.names if schema.names.count(name) > 1]:
+        if repeated := [name for name, times in Counter(schema.names).items() if times > 1]:
             raise InputError(f"{file.path}: has two columns named {repeated[0]!r}: write it with one of them")
         if first is None:
             first = schema
@@ -348,7 +349,7 @@ def _schema(file: InputFile, parquet: pq.ParquetFile) -> pa.Schema:
 
 def _describe(schema: pa.Schema, name: str) -> str:
     """Returns the type of a column for a message."""
-    if name not in schema.names:
+    if not schema.get_all_field_indices(name):  # of many columns, `schema.names` would be listed for each
         return "missing"
     field = schema.field(name)
     return f"{field.type}" + ("" if field.nullable else " not null")
@@ -375,9 +376,10 @@ def _read(files: Sequence[InputFile], schema: pa.Schema) -> Iterator[_Rows]:
     for file in files:
         with open_parquet(file, _BUFFER_BYTES) as parquet:
             first = 0
+            present = set(parquet.schema_arrow.names)
             for number in range(parquet.num_row_groups):
                 row_group, found = range(number, number + 1), 0
-                names = [name for name in schema.names if name in parquet.schema_arrow.names]
+                names = [name for name in schema.names if name in present]
                 check_int96(file, parquet, row_group, names)
                 batches = read_batches(parquet, row_group, names)
                 while True:

@@ -149,11 +149,12 @@ def evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
     threshold = bundle.threshold if config.threshold is None else config.threshold
     resolved = with_paths(config, storage.absolute).model_copy(update={"threshold": threshold})
     results = _evaluate_all(shards, resolved, bundle, other, progress)
+    problem = None
     with contextlib.closing(results):
         if config.predictions is None:
             evaluation = add_up(shards, results, config, progress)
         else:
-            evaluation = _write_predictions(config.predictions, shards, results, config, progress)
+            evaluation, problem = _write_predictions(config.predictions, shards, results, config, progress)
     if not bundle.knows_its_texts():
         evaluation = replace(evaluation, rows_seen=None)
     if other is None or not other.knows_its_texts():
@@ -172,6 +173,8 @@ def evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
             _write(config, config.output, evaluation, [doubt for _, doubt in doubts])
         except OutputError as error:
             raise ReportError(str(error), evaluation) from error
+    if problem is not None:
+        raise ReportError(str(problem), evaluation) from problem
     return evaluation
 
 
@@ -306,16 +309,37 @@ def add_up(
 
 def _write_predictions(
     path: str, shards: Sequence[Shard], results: Iterable[ShardScores], config: EvaluateConfig, progress: Progress
-) -> Evaluation:
-    """Adds up the results and writes the predictions; the file appears only when it is complete."""
+) -> tuple[Evaluation, OutputError | None]:
+    """Adds up the results and writes the predictions; the file appears only when it is complete.
+
+    Returns:
+        The evaluation, and why the predictions could not be written: a disk may fill up after hours.
+    """
     found: list[Evaluation] = []
+    failures: list[Exception] = []
 
     def write(stream: Any) -> None:
         with pq.ParquetWriter(stream, PREDICTIONS, compression="zstd") as writer:
-            found.append(add_up(shards, results, config, progress, writer.write_table))
 
-    storage.write_file(path, write)
-    return found[0]
+            def write_some(predictions: pa.Table) -> None:
+                if failures:
+                    return
+                try:
+                    writer.write_table(predictions)
+                except (OSError, pa.ArrowException) as error:
+                    failures.append(error)
+
+            found.append(add_up(shards, results, config, progress, write_some))
+        if failures:
+            raise failures[0]
+
+    try:
+        storage.write_file(path, write)
+    except OutputError as error:
+        if not found:
+            raise
+        return found[0], error
+    return found[0], None
 
 
 def check_unseen(shards: Sequence[Shard], bundle: Bundle) -> None:

@@ -33,7 +33,8 @@ _KEYS = """
     id_rsa* id_dsa* id_ecdsa* id_ed25519* *-key.json *key.csv *accesskeys.csv credentials credentials.* *.env *.pem
     *.key *.ppk *.p12 *.pfx *.jks *.kdbx *.p8 *.gpg *.keytab *.keystore *credentials*.json client_secret*.json
     service[-_]account*.json kubeconfig* *.kubeconfig kaggle.json token.json _netrc netrc auth_token *.tfstate
-    *.tfstate.backup *.tfvars *.tfvars.json secret.* secrets.* secret*.y*ml
+    *.tfstate.backup *.tfvars *.tfvars.json secret.* secrets.* secret*.y*ml password.* passwords.* *adminsdk*.json
+    api[-_]key* apikey* *[-_]token htpasswd rclone.conf boto.cfg *.asc *.age *.kdb *.ovpn
 """
 """Usual names of files with keys or passwords, in lower case."""
 

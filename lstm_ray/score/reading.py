@@ -75,7 +75,8 @@ def _read_chunks(
 ) -> Iterator[tuple[Chunk, pa.Table]]:
     """Yields the rows of chunks from the same row groups, each of which is read once."""
     schema = parquet.schema_arrow
-    names = [name for name in columns if name in schema.names] or schema.names[:1]  # without a column there is no row
+    present = set(schema.names)  # listed once: Arrow makes the list anew each time
+    names = [name for name in columns if name in present] or schema.names[:1]  # without a column there is no row
     rows = sum(parquet.metadata.row_group(group).num_rows for group in row_groups)
     batches = read_batches(parquet, row_groups, names, use_threads)
     most = memory_bytes() // _PARTS_IN_MEMORY

@@ -65,6 +65,8 @@ _FORMATS = {
     rb"\x80[\x02-\x05]": "a pickle, which may run code: if you trust it, " + _BY_PANDAS.format("read_pickle(FILE)"),
 }
 """What a file is, and what helps, by a pattern of the bytes with which it begins; the first that matches counts."""
+LANCE = ".lance"  # files of this name have no magic bytes in front
+OF_LANCE = "are of a Lance table: pyarrow.parquet.write_table(lance.dataset(DIRECTORY).to_table(), OTHER) makes Parquet"
 _FEWEST_NUL = 3  # of UTF-16: text that is damaged has one or two
 _TEXT_BYTES = 64  # of more, some text or other has a character that is not printable, such as a no-break space
 _LINE_CHARACTERS = str.maketrans("", "", "\r\n\t\ufeff")
@@ -137,6 +139,8 @@ def not_parquet(path: str, error: BaseException, begin: bytes = b"") -> str:
     """
     if (remedy := conversion(path)) is not None:
         return f"not a Parquet file: {remedy}"
+    if path.endswith(LANCE):
+        return f"not a Parquet file: files in {LANCE} {OF_LANCE}"
     if (what := unsupported_format(begin)) is not None:
         return f"not a Parquet file: it is {what}"
     if "file size is 0 bytes" in str(error):

@@ -18,15 +18,19 @@ from pyarrow import fs
 from lstm_ray.errors import ConfigError, InputError
 from lstm_ray.progress import Progress, ignore
 from lstm_ray.storage import is_local, join, locate, path_of
-from lstm_ray.storage.formats import many_to_convert, not_converted
+from lstm_ray.storage.formats import LANCE, OF_LANCE, many_to_convert, not_converted
 from lstm_ray.storage.listing import fixed_part, is_hidden, is_pattern, list_below, matches, parents
 from lstm_ray.storage.tables import Table, is_iceberg_state, live_files, table_around, tables_among
-from lstm_ray.wording import counted, quoted, reason
+from lstm_ray.wording import counted, quoted, reason, shortened
 
 _SUFFIX = ".parquet"
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 _HALF_URI = re.compile(r"/[a-zA-Z][\w+.-]+:/")  # of two letters: C:/ is no scheme
-_SPLIT = re.compile(r"(.*/|)(?:(\w[\w.]*)-\d{5}-of-\d{5}(?:-\w+)?|(train|test|validation))\.parquet", re.DOTALL)
+_SPLITS = "train|test|validation|valid|val|dev|eval"
+_SPLIT = re.compile(
+    rf"(.*/|)(?:(\w[\w.]*)-\d{{5}}-of-\d{{5}}(?:-\w+)?\.parquet|({_SPLITS})\.parquet|({_SPLITS})/(?:[^/=]+=[^/]*/)*[^/]*)",
+    re.DOTALL,
+)
 _HELD_OUT = {"test", "validation", "valid", "val", "dev", "eval"}
 _NAMED = 3  # maximum number of files that a note names
 
@@ -90,10 +94,14 @@ def find_inputs(
 def _describe_splits(files: Sequence[InputFile]) -> str | None:
     """Returns which splits of a data set are among files, and what takes one; None unless one of several is held out.
 
-    Source: the names that `datasets` of Hugging Face writes (train-00000-of-00001.parquet), and those of `data split`.
+    Source: the names that `datasets` of Hugging Face writes (train-00000-of-00001.parquet), the directories of its hub
+    (default/train/0000.parquet), and the names of `data split`.
     """
     matches = [match for file in files if (match := _SPLIT.fullmatch(file.path)) is not None]
-    splits = {match[2] or match[3]: f"{match[2]}-*" if match[2] else f"{match[3]}.parquet" for match in matches}
+    splits: dict[str, str] = {}
+    for match in matches:
+        shard, file, directory = match.groups()[1:]
+        splits[shard or file or directory] = f"{shard}-*" if shard else f"{file}.parquet" if file else f"{directory}/*"
     if len(splits) < 2 or _HELD_OUT.isdisjoint(splits):
         return None
     directories = {match[1] for match in matches}
@@ -173,7 +181,7 @@ def _find(given: str, progress: Progress) -> list[InputFile]:
     if left_out:
         progress(f"note: {given}: left out {left_out}")
     found = [
-        _input_file(to_path(info.path), info, _partitions(os.path.dirname(info.path[len(listing.base) :])))
+        _input_file(to_path(info.path), info, _partitions(os.path.dirname(info.path), listing.base, to_path))
         for info in chosen
     ]
     return sorted([*found, *live], key=lambda file: file.path)
@@ -193,7 +201,7 @@ def _apart_from_tables(
         state = path if table.kind == "Iceberg" and is_iceberg_state(path) else None
         others = [info for info in chosen if not info.path.startswith(f"{table.path}/")]
         if table.path in listing.meant or state is not None:
-            live += _live_files(to_path(table.path), table, state, _partitions(table.path[len(listing.base) :]))
+            live += _live_files(to_path(table.path), table, state, _partitions(table.path, listing.base, to_path))
         elif len(others) < len(chosen) or table == around:
             shown = to_path(table.path)
             raise InputError(
@@ -254,6 +262,8 @@ def _describe_left_out(
     shown = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
     pattern = join(to_path(base), "**" if any("/" in name for name in names) else "*")
     remedy = many_to_convert(to_path(base), names, len(paths) == len(left_out)) or f"{quoted(pattern)} takes all"
+    if any(name.endswith(LANCE) for name in names):
+        remedy = f"those in {LANCE} {OF_LANCE}"
     return f"{counted(len(names), 'file')} without the suffix {_SUFFIX} ({shown}); {remedy}"
 
 
@@ -381,17 +391,26 @@ def _input_file(path: str, info: fs.FileInfo, partitions: dict[str, str | None])
     return InputFile(path, info.size, time, partitions)
 
 
-def _partitions(directory: str) -> dict[str, str | None]:
-    """Returns the keys and values of path segments of the form key=value, percent-decoded.
+def _partitions(directory: str, base: str, to_path: Callable[[str], str]) -> dict[str, str | None]:
+    """Returns the keys and values of the segments key=value of a path below `base`, percent-decoded.
 
     Source: Hive's partition layout, as Spark writes it and pyarrow.dataset reads it.
+
+    Raises:
+        InputError: Two segments have one key, and different values.
     """
-    named = (segment.partition("=") for segment in directory.split("/"))
-    return {
-        _unquoted(key): None if value == _NULL_PARTITION else _unquoted(value)
-        for key, is_one, value in named
-        if is_one and key
-    }
+    found: dict[str, str | None] = {}
+    for segment in directory[len(base) :].split("/"):
+        name, is_one, text = segment.partition("=")
+        if not (is_one and name):
+            continue
+        key, value = _unquoted(name), None if text == _NULL_PARTITION else _unquoted(text)
+        if found.setdefault(key, value) != value:
+            raise InputError(
+                f"{to_path(directory)}: its name has two values of the column {shortened(repr(key))}: rename one of "
+                "these directories, or give the first one as the input: only the names below it count"
+            )
+    return found
 
 
 def _unquoted(text: str) -> str:

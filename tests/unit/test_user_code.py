@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from importlib.util import spec_from_file_location
+from importlib.util import find_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -130,3 +130,17 @@ def test_what_an_import_runs_is_found_for_editable_installs_too(
     runs = user_code.run_by_import("edited.layers")
     assert [(run.module, run.path.name) for run in runs] == [("edited", "__init__.py"), ("edited.layers", "layers.py")]
     assert user_code.run_by_import("not_there") == []
+
+
+def test_what_tensorflow_generates_below_the_directory_is_not_the_users(
+    write_module: WriteModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorFlow's autograph writes modules to TMPDIR: jobs often have it in their own directory."""
+    generated = "__autograph_generated_file0uhla6wk"
+    write_module(generated, "def tf__call(): pass")
+    write_module("generates", f"import {generated}\nsmall = {{}}")
+    assert set(user_code.sources("generates")) == {"generates.py"}
+    tensorflow = find_spec("tensorflow")
+    assert tensorflow is not None
+    loader = Path(str(tensorflow.origin)).with_name("python") / "autograph" / "pyct" / "loader.py"
+    assert "prefix='__autograph_generated_file'" in loader.read_text(encoding="utf-8")

@@ -336,9 +336,17 @@ class Written(float):
     _text: str
 
 
+class MinusZero(int):
+    """The JSON number -0, which Python reads as the integer 0."""
+
+    def __str__(self) -> str:
+        """Returns "-0"."""
+        return "-0"
+
+
 def to_json(value: Any) -> str:
     """Returns a value as JSON text, with all digits of its numbers."""
-    if isinstance(value, Digits | Written):
+    if isinstance(value, Digits | Written | MinusZero):
         return str(value)
     if isinstance(value, list):
         return f"[{', '.join(map(to_json, value))}]"

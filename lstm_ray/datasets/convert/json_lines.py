@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from lstm_ray.datasets.convert.columns import MOST_COLUMNS, Block, Digits, Written, is_exact_float
+from lstm_ray.datasets.convert.columns import MOST_COLUMNS, Block, Digits, MinusZero, Written, is_exact_float
 from lstm_ray.datasets.convert.source import Lines
 from lstm_ray.errors import InputError
 from lstm_ray.wording import quoted, shortened, to_copy
@@ -107,7 +107,7 @@ class JsonRows:
 
     def _parse(self, text: str) -> Any:
         try:  # not strict: tabs and the like stand for themselves
-            return json.loads(text, strict=False, parse_float=_number, object_pairs_hook=_object_of)
+            return json.loads(text, strict=False, parse_int=_integer, parse_float=_number, object_pairs_hook=_object_of)
         except (ValueError, RecursionError) as error:
             raise InputError(
                 f"{self._lines.path}: line {self._lines.number:,}: {error}: {_EXPECTED}{self._remedy(text, error)}"
@@ -158,6 +158,10 @@ def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         repeated = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
         raise ValueError(f"key {shortened(repr(repeated))} occurs twice in one object")
     return made
+
+
+def _integer(text: str) -> int:
+    return MinusZero() if text == "-0" else int(text)
 
 
 def _number(text: str) -> float | Digits:

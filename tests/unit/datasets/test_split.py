@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import itertools
 import re
+import time
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -411,3 +412,12 @@ def test_dates_are_read_as_iso_8601_writes_them_and_others_are_named(tmp_path: P
             match=rf"wrong\.parquet: column 'date', row 9,000: '{wrong}' is not a date such as 2024-05-31 or ",
         ):
             split([str(tmp_path / "wrong.parquet")], tmp_path / "wrong", before="2020-06-01")
+
+
+def test_many_columns_take_seconds(tmp_path: Path) -> None:
+    """Arrow makes the list of names anew each time, so it must not be asked for each column."""
+    columns = {f"c{number}": list(range(10)) for number in range(5_000)}
+    pq.write_table(pa.table({"text": list("abcdefghij"), **columns}), tmp_path / "wide.parquet")
+    started = time.process_time()
+    split([str(tmp_path / "wide.parquet")], tmp_path / "out", test=0.5)
+    assert time.process_time() - started < 8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
@@ -229,6 +230,28 @@ def test_figures_are_not_lost_with_their_report(
     ended = CliRunner().invoke(app, [*command, "--output", str(tmp_path / "out")])
     assert isinstance(ended.exception, ReportError)
     assert json.loads(ended.stdout)["rows"] == 3
+
+
+def test_figures_are_not_lost_with_the_predictions(tmp_path: Path, tiny_bundle: Path) -> None:
+    """The disk fills up in the middle."""
+
+    class Full(pq.ParquetWriter):  # type: ignore[misc]
+        def write_table(self, *_: Any) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "predictions.parquet"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pq, "ParquetWriter", Full)
+        with pytest.raises(ReportError, match=r"predictions\.parquet: cannot be written: no space left") as raised:
+            measured(tmp_path, tiny_bundle, [0, 1, 1], predictions=str(path), output=str(tmp_path / "out"))
+        command = ["evaluate", str(tmp_path / "reviews.parquet"), "--model", str(tiny_bundle)]
+        ended = CliRunner().invoke(app, [*command, "--predictions", str(path)])
+    assert isinstance(ended.exception, ReportError)
+    assert "accuracy" in ended.stdout
+    assert "predictions" not in ended.stdout
+    assert raised.value.result.counts.rows == 3
+    assert (tmp_path / "out" / "report.html").exists()
+    assert not path.exists()
 
 
 # Questions of those who decide

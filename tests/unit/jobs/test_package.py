@@ -87,6 +87,8 @@ def test_files_that_look_like_keys_are_not_sent_and_named(tmp_path: Path) -> Non
     keys = ["certs/Server.PEM", "credentials", "gcp-credentials.json", "id_ed25519_sk", "id_rsa", "prod.env"]
     keys += ["credentials.toml", "kaggle.json", "kubeconfig.yaml", "netrc", "rsa_key.p8", "secrets.ini", "token.json"]
     keys += ["rootkey.csv", "sa-key.json", "secret.yaml", "terraform.tfstate"]
+    keys += ["api_key.txt", "boto.cfg", "firebase-adminsdk-x1.json", "htpasswd", "passwords.csv", "private.asc"]
+    keys += ["rclone.conf", "vault_token"]
     keys.sort()
     for name in (*keys, "own.py", "id_rsa.py", "id_rsa.pub", "keys/words.json", "tokens.txt"):
         (code / name).parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ import pytest
 
 from lstm_ray.errors import ConfigError, InputError
 from lstm_ray.storage.inputs import check_apart, find_inputs, is_named_by, shared_files, would_find
+from lstm_ray.storage.parquet import open_parquet
 
 TREE = [
     "b.parquet",
@@ -276,6 +277,11 @@ def test_other_suffixes_are_told_with_what_takes_them(tmp_path: Path) -> None:
         (["d/train-00000-of-00002", "d/train-00001-of-00002", "d/dev-00000-of-00001"], "dev, train", "d/train-*"),
         (["b/train-00000-of-00001-0a1b", "a/validation-00000-of-00001-9f"], "train, validation", "**/train-*"),
         (["train", "test"], "test, train", "train.parquet"),
+        (["train", "val"], "train, val", "train.parquet"),
+        (["train/train", "val/val"], "train, val", "**/train.parquet"),
+        (["d/train/train-0", "d/test/0"], "test, train", "d/train/*"),
+        (["train/label=0/train-0", "train/label=1/train-0", "dev/label=0/0"], "dev, train", "train/*"),
+        (["test/a", "test/b"], None, ""),
         (["train-00000-of-00002", "train-00001-of-00002"], None, ""),
         (["us-00000-of-00001", "de-00000-of-00001"], None, ""),
         (["train", "reviews"], None, ""),
@@ -285,7 +291,7 @@ def test_splits_that_are_taken_together_are_told_with_what_takes_one(
     tmp_path: Path, files: list[str], splits: str | None, one: str
 ) -> None:
     for name in files:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / f"{name}.parquet").write_bytes(name.encode())
     notes: list[str] = []
     find_inputs([str(tmp_path)], notes.append, warns_of_splits=True)
@@ -310,6 +316,19 @@ def test_a_file_that_was_converted_is_not_told(tmp_path: Path) -> None:
     assert noted(tmp_path)[1] == [left_out + convert]
     (tmp_path / "wednesday.csv").write_bytes(b"")  # '*.csv' would convert monday.csv again
     assert noted(tmp_path)[1][0].endswith("; convert them one by one with lstm-ray data convert")
+
+
+def test_a_lance_table_is_named_with_what_makes_parquet_of_it(tmp_path: Path) -> None:
+    for name in ("data/4d1f.lance", "_versions/1.manifest", "_transactions/0-4d1f.txn"):
+        (tmp_path / "x.lance" / name).parent.mkdir(parents=True)
+        (tmp_path / "x.lance" / name).write_bytes(b"\0\1LANC")
+    with pytest.raises(
+        InputError, match=r"no \*\.parquet file .*; those in \.lance are of a Lance table: .* makes Parq"
+    ):
+        find_inputs([str(tmp_path / "x.lance")])
+    (file,) = find_inputs([str(tmp_path / "x.lance/**")])
+    with pytest.raises(InputError, match=r"4d1f\.lance: not a Parquet file: .* of a Lance table"), open_parquet(file):
+        pass
 
 
 def test_a_directory_of_other_suffixes_says_what_it_has(tmp_path: Path) -> None:
@@ -425,6 +444,16 @@ def test_names_of_directories_that_are_not_utf8_when_decoded_stay_apart(tmp_path
         file.path.split("lang=")[1].split("/")[0]: file.partitions["lang"] for file in find_inputs([str(tmp_path)])
     }
     assert found == {value: "é" if value == "%C3%A9" else value for value in values}
+
+
+def test_directories_that_give_a_column_two_values_are_refused(tmp_path: Path) -> None:
+    for path in ("a=1/a=1/same.parquet", "a=1/b=2/a=3/x.parquet"):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).touch()
+    with pytest.raises(InputError, match=r"a=3: its name has two values of the column 'a': .* give the first one as"):
+        find_inputs([str(tmp_path)])
+    assert [file.partitions for file in find_inputs([f"{tmp_path}/a=1"])] == [{"a": "1"}, {"b": "2", "a": "3"}]
+    assert [file.partitions for file in find_inputs([f"{tmp_path}/a=1/a=*"])] == [{"a": "1"}]
 
 
 def test_one_file_in_directories_that_give_it_other_values_stands_for_both(tmp_path: Path) -> None:

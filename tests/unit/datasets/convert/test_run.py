@@ -503,12 +503,14 @@ def test_control_characters_in_json_are_kept_and_numbers_keep_their_digits_in_te
 
 
 def test_numbers_in_json_that_are_kept_as_text_keep_their_form(tmp_path: Path) -> None:
-    content = '{"v": 1.10, "x": 2.50}\n{"v": 1.1, "x": 2e1}\n{"v": 1e2, "x": 3}\n{"v": [1.50], "x": 4}\n'
+    content = (
+        '{"v": 1.10, "x": 2.50}\n{"v": 1.1, "x": 2e1}\n{"v": 1e2, "x": 3}\n{"v": [1.50], "x": 4}\n{"v": -0, "x": -0}\n'
+    )
     (source,) = write_all(tmp_path, {"in.jsonl": content})
     made = convert(source, tmp_path / "out.parquet")
     assert made.columns == {"v": "string", "x": "double"}
     found = pq.read_table(tmp_path / "out.parquet").to_pydict()
-    assert found == {"v": ["1.10", "1.1", "1e2", "[1.50]"], "x": [2.5, 20.0, 3.0, 4.0]}
+    assert found == {"v": ["1.10", "1.1", "1e2", "[1.50]", "-0"], "x": [2.5, 20.0, 3.0, 4.0, 0.0]}
 
 
 def test_a_truncated_archive_is_an_input_error(tmp_path: Path) -> None:
