@@ -142,7 +142,8 @@ class Bundle(Description):
             return open_keras_file(self.files["model.keras"], modules)
         except Exception as error:  # user layers may raise anything, and so may Keras for a manipulated file
             found = f" with {', '.join(modules)} as found here: has that changed since?" if modules else ":"
-            said = user_code.described(error)[:300]
+            # Keras then says how to open unsafe files, which lstm-ray does not do.
+            said = user_code.described(error).partition(" If you trust the source")[0][:300]
             raise BundleError(f"{self.path}: its network does not open{found} {said}") from error
 
     def sources(self) -> dict[str, bytes]:

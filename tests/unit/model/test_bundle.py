@@ -289,6 +289,20 @@ def test_a_model_is_opened_in_safe_mode_and_without_the_current_directory(
     assert opened == [({"compile": False, "safe_mode": True}, False)]
 
 
+def test_a_function_in_a_keras_file_is_refused_without_a_remedy_that_is_not_offered(written: Path) -> None:
+    layer = {"class_name": "__lambda__", "config": {"code": "4wE="}}
+    config = {"module": "keras.layers", "class_name": "Lambda", "config": {"function": layer}}
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("config.json", json.dumps(config))
+        archive.writestr("metadata.json", "{}")
+        archive.writestr("model.weights.h5", b"")
+    bundle = read_bundle(str(written))
+    bundle.files["model.keras"] = content.getvalue()
+    with pytest.raises(BundleError, match=r"does not open: ValueError: .* disallowed by default\.$"):
+        bundle.keras_model()
+
+
 # Replacing
 
 
