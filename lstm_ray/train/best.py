@@ -36,6 +36,7 @@ _PRETRAINED_TEXTS = 450_000  # read by the language model in all its epochs: 35 
 _PRETRAINED_ROWS = range(4_000, 20_000)
 _PRETRAINED_TOKENS = 200
 _FEW_ROWS = 10_000
+_BUCKETS = 20  # for each distinct n-gram: they are cheap, and collisions cost accuracy (docs/explanation/best.md)
 _GROWTH = 0.65
 """Exponent of Heaps' law: distinct words and n-grams grow with the text's length to this power; reviews: 0.5 to 0.8."""
 
@@ -129,7 +130,7 @@ def choices(facts: DataFacts, pretrain_epochs: int | None = None) -> dict[str, t
         "units": (128, "texts without labels") if facts.unlabelled else (64, "no texts without labels"),
         "ngrams": (_longest_ngrams(facts.rows), compared(_FEW_ROWS)),
         "ngram_buckets": (
-            2 ** int(np.clip(math.ceil(math.log2(8 * facts.ngrams)), 16, 23)),
+            2 ** int(np.clip(math.ceil(math.log2(_BUCKETS * facts.ngrams)), 16, 23)),
             f"about {facts.ngrams:,} distinct n-grams",
         ),
         "validation_fraction": (round(held_out, 3), f"{rows}: enough to compare epochs, at most a fifth"),
