@@ -148,6 +148,7 @@ _NAMED = re.compile(
 )
 _WORDS_OF_SENTENCES = {"and", "or", "out"}  # never the value of the option before them
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e-?\d+)?")
+_BAND = re.compile(r"[\d.]+:[\d.]+")
 
 
 def keywords_named(message: str, arguments: Mapping[str, Any]) -> str:
@@ -192,4 +193,4 @@ def _is_value(word: str, annotation: Any) -> bool:
     """Returns whether the word after an option is its value, whatever follows."""
     if get_origin(annotation) is Literal:
         return word in get_args(annotation)
-    return bool(_NUMBER.fullmatch(word)) or word.startswith("'") or "/" in word
+    return bool(_NUMBER.fullmatch(word) or _BAND.fullmatch(word)) or word.startswith("'") or "/" in word
