@@ -49,6 +49,7 @@ _INSTANT = pa.timestamp("us")  # in UTC
 _FARTHEST_S = (1 << 63) // 1_000_000 - 1  # the year 294,000
 _CUT_SHIFT, _CUTS = np.uint64(48), 1 << 16
 _MOST_CLASSES = 100  # each takes half a MiB
+_LEAST_CHANCE = 1e-6  # of all rows on one side; below it the same seed has divided them before
 
 
 @dataclass(frozen=True)
@@ -406,10 +407,13 @@ def _check_sides(config: SplitConfig, sides: Sequence[_Side]) -> None:
             share = share_that_divides(np.array(groups, np.uint64), config.test_share)
             option = "--test" if share is None else f"--test to {share}"
             change = f"{remedy} {option}, or take another --seed"
+            by_chance = (config.test_share if remedy == "lower" else 1 - config.test_share) ** (len(groups) or total)
             if config.before is not None:
                 change = "choose another --before"
             elif config.by is not None and len(groups) == 1:
                 change = "choose another column with --by"
+            elif config.stratify is None and by_chance < _LEAST_CHANCE:
+                change = f"take another --seed: the rows seem to be one side of a split with --seed {config.seed}"
             where = ", ".join(config.inputs)
             raise InputError(
                 f"{where}: of its {counted(total, 'row')}{of_groups} none is for {side.path.name}: {change}"

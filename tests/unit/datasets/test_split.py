@@ -194,6 +194,19 @@ def test_what_cannot_be_split_is_refused_and_nothing_written(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("by", [None, "group"])
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_side_of_a_split_needs_another_seed(tmp_path: Path, by: str | None, side: int) -> None:
+    numbers = range(400)
+    pq.write_table(pa.table({"text": [f"t {n}" for n in numbers], "group": numbers}), tmp_path / "in.parquet")
+    part = str(split([str(tmp_path / "in.parquet")], tmp_path / "first", test=0.2, by=by)[side].path)
+    empty = ("test", "train")[side]
+    said = f"none is for {empty}.parquet: take another --seed: the rows seem to be one side of a split with --seed 0$"
+    with pytest.raises(InputError, match=said):
+        split([part], tmp_path / "second", test=0.2, by=by)
+    assert all(one.rows for one in split([part], tmp_path / "second", test=0.2, by=by, seed=1))
+
+
 def test_an_input_without_rows_has_no_sides(tmp_path: Path) -> None:
     pq.write_table(make_table().slice(0, 0), tmp_path / "in.parquet")
     with pytest.raises(InputError, match=r"in\.parquet: no rows to split$"):
