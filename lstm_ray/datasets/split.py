@@ -38,7 +38,7 @@ from lstm_ray.storage.parquet import (
     reading,
     with_partitions,
 )
-from lstm_ray.text.tokenize import decode_texts, is_text_type, no_texts
+from lstm_ray.text.tokenize import decode_texts, is_text_type, no_texts, text_columns
 from lstm_ray.wording import counted, no_column, shortened
 
 # Approximate limits of a written row group. Training encodes row groups in parallel.
@@ -358,7 +358,10 @@ def _describe(schema: pa.Schema, name: str) -> str:
 def _check_columns(file: InputFile, schema: pa.Schema, needed: Mapping[str, str | None]) -> None:
     for option, column in needed.items():
         if column is not None and column not in schema.names:
-            raise InputError(f"{file.path}: {no_column(column, schema.names, option)}")
+            by = needed.get("--by") if option == "--text-column" else None
+            why = f" (rows whose {by!r} is null are split by their text)" if by else ""
+            possible = text_columns(schema) if option == "--text-column" else None
+            raise InputError(f"{file.path}: {no_column(column, schema.names, option, possible=possible)}{why}")
     text_column = needed.get("--text-column")
     if text_column is None:
         return

@@ -173,7 +173,13 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, monkeypatch: pytest.
     ("changes", "error", "message"),
     [
         ({"by": "author"}, InputError, "no column 'author'; it has 'id', 'text', .*: choose with --by"),
-        ({"text_column": "body"}, InputError, "no column 'body'; .*: did you mean --text-column text"),
+        ({"text_column": "body"}, InputError, r"no column 'body'; .*: did you mean --text-column text\?$"),
+        ({"text_column": "ids"}, InputError, r"no column 'ids'; .*: did you mean --text-column text\?$"),
+        (
+            {"text_column": "body", "by": "genre"},
+            InputError,
+            r"did you mean --text-column text\? \(rows whose 'genre' is null are split by their text\)$",
+        ),
         ({"text_column": "id"}, InputError, "column 'id' is uint16, expected text: choose with --text-column"),
         ({"test": 0.0}, ConfigError, "--test is 0.0: should be greater than 0"),
         ({"test": 1.0}, ConfigError, "--test is 1.0: should be less than 1"),
