@@ -155,7 +155,7 @@ def keywords_named(message: str, arguments: Mapping[str, Any]) -> str:
     """Replaces options in a message by keywords: `--epochs 3` by `epochs=3`, `--epochs` by `epochs=`.
 
     Messages are written for the command line, where most are read. The word after an option is taken for its value only
-    if it is a number, one of the choices, quoted or a path, or is followed by another option or the end.
+    if it is a number, one of the choices, quoted or a path, or before another option, a question mark or the end.
 
     Args:
         message: The message.
@@ -179,7 +179,7 @@ def keywords_named(message: str, arguments: Mapping[str, Any]) -> str:
         end = given[len(value) :]
         if value in _WORDS_OF_SENTENCES:
             return f"{field}= {given}"
-        is_last = not (end + rest).strip(".?)") or rest.startswith(" --")
+        is_last = end.startswith("?") or not (end + rest).strip(".?)") or rest.startswith(" --")
         if not _is_value(value, annotation) and not (is_last and annotation not in (int, float)):
             return f"{field}= {given}"
         is_number = _NUMBER.fullmatch(value) and "tuple" not in str(annotation)

@@ -41,6 +41,7 @@ LABELS = st.lists(st.from_regex(r"[\w'a-z .&%+-]*\w", fullmatch=True), min_size=
         ("--unsure 0.7:0.9 has no room: choose", "unsure='0.7:0.9' has no room: choose"),
         ("--keep-columns: no column 'x'", "keep_columns: no column 'x'"),
         ("did you mean --text-column text?", "did you mean text_column='text'?"),
+        ("did you mean --text-column text? The model", "did you mean text_column='text'? The model"),
         ("did you mean --text-column 'the text'?", "did you mean text_column='the text'?"),
         ("--output /a/b is inside the input", "output='/a/b' is inside the input"),
         ("--predictions a/p.parquet is inside the input", "predictions='a/p.parquet' is inside the input"),
