@@ -8,7 +8,7 @@ import io
 import os
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _UNSEEN = re.compile(
@@ -25,8 +25,19 @@ _MOST_NAMED = 20
 _MOST_COMPARED = 1000
 _MOST_CHARACTERS = 200
 
-_TEXTS = ("text", "review", "review_text", "review_body", "body", "content", "comment", "sentence", "tweet")
-_RATINGS = ("stars", "star_rating", "rating", "review_rating", "score", "review_score", "overall")
+_TEXTS = (
+    "text",
+    "review",
+    "review_text",
+    "review_body",
+    "body",
+    "content",
+    "comment",
+    "sentence",
+    "tweet",
+    "bewertung",
+)
+_RATINGS = ("stars", "star_rating", "rating", "review_rating", "score", "review_score", "overall", "sterne")
 _USUAL = {
     "--text-column": _TEXTS,
     "--label-column": ("label", "labels", "sentiment", "airline_sentiment", "polarity", *_RATINGS, "target", "class"),
@@ -97,7 +108,13 @@ def join_list(values: Sequence[str]) -> str:
 
 
 def no_column(
-    name: str, names: Iterable[str], option: str = "", given: Sequence[str] = (), more: str = "", otherwise: str = ""
+    name: str,
+    names: Iterable[str],
+    option: str = "",
+    given: Sequence[str] = (),
+    more: str = "",
+    otherwise: str = "",
+    possible: Collection[str] | None = None,
 ) -> str:
     """Returns that a column is missing, which there are, and what helps: the option with a similar or usual name.
 
@@ -105,12 +122,14 @@ def no_column(
 
     With columns `given` to the same option, all of them are proposed, this one corrected. `more` follows the option:
     another one that helps. `otherwise` is what helps if no column is similar; by default, to choose one.
+    Of the columns, those that are `possible` may be proposed; by default all.
     """
     names = list(names)
     whole, _, part = name.partition(".")
     if part and whole in names:
         return f"no column {name!r}; it has {named(names)}: write {part!r} of {whole!r} to a column of its own"
     others = [one for one in names[:_MOST_COMPARED] if one not in given and len(one) <= _MOST_CHARACTERS]
+    others = [one for one in others if possible is None or one in possible]
     similar = difflib.get_close_matches(name.lower(), [one.lower() for one in others], n=1)
     meant = next((one for one in others if [one.lower()] == similar), None) or usual_column(option, others)
     if meant is None:

@@ -148,13 +148,14 @@ _NAMED = re.compile(
 )
 _WORDS_OF_SENTENCES = {"and", "or", "out"}  # never the value of the option before them
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e-?\d+)?")
+_BAND = re.compile(r"[\d.]+:[\d.]+")
 
 
 def keywords_named(message: str, arguments: Mapping[str, Any]) -> str:
     """Replaces options in a message by keywords: `--epochs 3` by `epochs=3`, `--epochs` by `epochs=`.
 
     Messages are written for the command line, where most are read. The word after an option is taken for its value only
-    if it is a number, one of the choices, quoted or a path, or is followed by another option or the end.
+    if it is a number, one of the choices, quoted or a path, or before another option, a question mark or the end.
 
     Args:
         message: The message.
@@ -178,7 +179,7 @@ def keywords_named(message: str, arguments: Mapping[str, Any]) -> str:
         end = given[len(value) :]
         if value in _WORDS_OF_SENTENCES:
             return f"{field}= {given}"
-        is_last = not (end + rest).strip(".?)") or rest.startswith(" --")
+        is_last = end.startswith("?") or not (end + rest).strip(".?)") or rest.startswith(" --")
         if not _is_value(value, annotation) and not (is_last and annotation not in (int, float)):
             return f"{field}= {given}"
         is_number = _NUMBER.fullmatch(value) and "tuple" not in str(annotation)
@@ -192,4 +193,4 @@ def _is_value(word: str, annotation: Any) -> bool:
     """Returns whether the word after an option is its value, whatever follows."""
     if get_origin(annotation) is Literal:
         return word in get_args(annotation)
-    return bool(_NUMBER.fullmatch(word)) or word.startswith("'") or "/" in word
+    return bool(_NUMBER.fullmatch(word) or _BAND.fullmatch(word)) or word.startswith("'") or "/" in word

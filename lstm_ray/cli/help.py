@@ -115,6 +115,9 @@ class _Command(TyperCommand):
         except UsageError as error:
             error.message = visible(error.message)  # a shell's * may expand to names with control characters
             unknown = str(getattr(error, "option_name", ""))
+            if possible := getattr(error, "possibilities", None):  # the most similar first; the others rarely are
+                error.message += f"; did you mean {possible[0]}?"
+                error.possibilities = None
             other = COUNTERPARTS.get(unknown.removeprefix("--").replace("-", "_"), "")
             for one in self.params:
                 if one.name == other:

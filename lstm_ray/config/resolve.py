@@ -26,6 +26,7 @@ from lstm_ray.errors import ConfigError
 C = TypeVar("C", bound=Settings)
 
 _NAMED = re.compile(r"`(\w+)`")
+_LEAST_PERCENT = 5  # of a number without %: 2 may be meant for 0.2
 
 
 def resolve(
@@ -152,6 +153,8 @@ def _as_shares(kind: type[Settings], field: str, given: str) -> str | None:
     numbers = [part.strip().removesuffix("%") for part in given.split(":")]
     is_expected = (is_share and len(numbers) == 1) or (is_band and len(numbers) == 2)
     if not is_expected or not all(_is_float(number) and 2 <= float(number) < 100 for number in numbers):
+        return None
+    if "%" not in given and max(map(float, numbers)) < _LEAST_PERCENT:
         return None
     return ":".join(f"{number / 100:g}" for number in sorted(map(float, numbers)))
 

@@ -32,7 +32,7 @@ from lstm_ray.progress import Progress, ignore
 from lstm_ray.runtime.devices import memory_bytes
 from lstm_ray.storage.inputs import InputFile, find_inputs
 from lstm_ray.storage.parquet import decoded_bytes, describe_doubled, missing_rows, open_parquet, read_batches, reading
-from lstm_ray.text.tokenize import decode_texts, is_text_type, no_texts
+from lstm_ray.text.tokenize import decode_texts, is_text_type, no_texts, text_columns
 from lstm_ray.wording import counted, no_column, quoted, usual_column
 
 A = TypeVar("A", pa.Array, pa.ChunkedArray)
@@ -336,9 +336,8 @@ def _type_of(
         return schema.field(column).type
     if column in file.partitions:
         return _partition_type(file.partitions[column])
-    raise InputError(
-        f"{file.path}: {no_column(column, [*schema.names, *file.partitions], option, given, more, otherwise)}"
-    )
+    names, possible = [*schema.names, *file.partitions], text_columns(schema) if option == "--text-column" else None
+    raise InputError(f"{file.path}: {no_column(column, names, option, given, more, otherwise, possible)}")
 
 
 def _check_labels(

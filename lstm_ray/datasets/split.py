@@ -39,7 +39,7 @@ from lstm_ray.storage.parquet import (
     reading,
     with_partitions,
 )
-from lstm_ray.text.tokenize import decode_texts, is_text_type, no_texts
+from lstm_ray.text.tokenize import decode_texts, is_text_type, no_texts, text_columns
 from lstm_ray.wording import counted, no_column, shortened
 
 # Approximate limits of a written row group. Training encodes row groups in parallel.
@@ -50,6 +50,7 @@ _INSTANT = pa.timestamp("us")  # in UTC
 _FARTHEST_S = (1 << 63) // 1_000_000 - 1  # the year 294,000
 _CUT_SHIFT, _CUTS = np.uint64(48), 1 << 16
 _MOST_CLASSES = 100  # each takes half a MiB
+_LEAST_CHANCE = 1e-6  # of all rows on one side; below it the same seed has divided them before
 
 
 @dataclass(frozen=True)
@@ -358,7 +359,10 @@ def _describe(schema: pa.Schema, name: str) -> str:
 def _check_columns(file: InputFile, schema: pa.Schema, needed: Mapping[str, str | None]) -> None:
     for option, column in needed.items():
         if column is not None and column not in schema.names:
-            raise InputError(f"{file.path}: {no_column(column, schema.names, option)}")
+            by = needed.get("--by") if option == "--text-column" else None
+            why = f" (rows whose {by!r} is null are split by their text)" if by else ""
+            possible = text_columns(schema) if option == "--text-column" else None
+            raise InputError(f"{file.path}: {no_column(column, schema.names, option, possible=possible)}{why}")
     text_column = needed.get("--text-column")
     if text_column is None:
         return
@@ -408,10 +412,13 @@ def _check_sides(config: SplitConfig, sides: Sequence[_Side]) -> None:
             share = share_that_divides(np.array(groups, np.uint64), config.test_share)
             option = "--test" if share is None else f"--test to {share}"
             change = f"{remedy} {option}, or take another --seed"
+            by_chance = (config.test_share if remedy == "lower" else 1 - config.test_share) ** (len(groups) or total)
             if config.before is not None:
                 change = "choose another --before"
             elif config.by is not None and len(groups) == 1:
                 change = "choose another column with --by"
+            elif config.stratify is None and by_chance < _LEAST_CHANCE:
+                change = f"take another --seed: the rows seem to be one side of a split with --seed {config.seed}"
             where = ", ".join(config.inputs)
             raise InputError(
                 f"{where}: of its {counted(total, 'row')}{of_groups} none is for {side.path.name}: {change}"

@@ -29,6 +29,7 @@ from lstm_ray.evaluate.shard import Models
 from lstm_ray.evaluate.thresholds import choose_threshold
 from lstm_ray.model.bundle import read_bundle, write_calibrated
 from lstm_ray.model.temperature import at_temperature
+from lstm_ray.model.trained_columns import columns_of_training_named
 from lstm_ray.progress import Progress
 from lstm_ray.score.scorer import Scorer
 from lstm_ray.wording import as_call, counted
@@ -85,8 +86,9 @@ def calibrate(config: CalibrateConfig, progress: Progress) -> Calibration:
         OutputError: The output directory is not empty, or cannot be written.
     """
     storage.check_empty(config.output)
-    shards = labelled_shards(config, progress)
     bundle = read_bundle(config.model)
+    with columns_of_training_named(config, bundle):
+        shards = labelled_shards(config, progress)
     if note := bundle.note():
         progress(note)
     if not config.allow_seen_files:
@@ -95,7 +97,8 @@ def calibrate(config: CalibrateConfig, progress: Progress) -> Calibration:
     measured = EvaluateConfig(inputs=config.inputs, mistakes=0, **rows)
     # A copy is not checked: a bundle's threshold may be 0 or 1, which `--threshold` refuses.
     measured = measured.model_copy(update={"threshold": bundle.threshold})
-    with contextlib.closing(evaluate_here(shards, measured, Models(Scorer(bundle), bundle.seen()))) as results:
+    results = evaluate_here(shards, measured, Models(Scorer(bundle), bundle.seen()))
+    with columns_of_training_named(config, bundle), contextlib.closing(results):
         first = add_up(shards, results, measured, progress)
     before = first.counts
     if bundle.lost_its_texts():

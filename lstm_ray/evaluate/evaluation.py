@@ -25,6 +25,7 @@ from lstm_ray.evaluate.predictions import SCHEMA as PREDICTIONS
 from lstm_ray.evaluate.shard import Comparison, Mistake, Models, ShardScores, evaluate_shard, ngrams_alone
 from lstm_ray.evaluate.thresholds import choose_threshold, histogram, thinned, threshold_table
 from lstm_ray.model.bundle import Bundle, read_bundle
+from lstm_ray.model.trained_columns import columns_of_training_named
 from lstm_ray.progress import Count, Progress
 from lstm_ray.report.pages import evaluation_png, evaluation_report
 from lstm_ray.score.scorer import Scorer
@@ -136,8 +137,9 @@ def evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
         ReportError: The report could not be written at the end. The error contains the `Evaluation`.
     """
     _check_outputs(config)
-    shards = labelled_shards(config, progress, by=config.by)
     bundles = [read_bundle(path) for path in (config.model, config.compare) if path is not None]
+    with columns_of_training_named(config, bundles[0]):
+        shards = labelled_shards(config, progress, by=config.by)
     for bundle in bundles:
         if note := bundle.note():
             progress(note)
@@ -150,7 +152,7 @@ def evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
     resolved = with_paths(config, storage.absolute).model_copy(update={"threshold": threshold})
     results = _evaluate_all(shards, resolved, bundle, other, progress)
     problem = None
-    with contextlib.closing(results):
+    with columns_of_training_named(config, bundle), contextlib.closing(results):
         if config.predictions is None:
             evaluation = add_up(shards, results, config, progress)
         else:

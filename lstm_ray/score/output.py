@@ -110,10 +110,10 @@ def check_output(config: ScoreConfig, plan: Plan) -> None:
         unfinished = ""
         if "_SUCCESS" not in names:
             again = command_line("score", "--config", storage.join(output, _SETTINGS))
-            unfinished = f"; they are unfinished: {again} finishes them"
+            unfinished = f". They are unfinished; `{again}` finishes them"
         raise OutputError(
-            f"{output}: holds other scores ({_difference(config, plan)}){unfinished}: choose another --output, or "
-            "--overwrite to replace them"
+            f"{output}: holds other scores ({_difference(config, plan)}): choose another --output, or --overwrite to "
+            f"replace them{unfinished}"
         )
 
 

@@ -31,7 +31,7 @@ from lstm_ray.progress import Count, Progress, ignore
 from lstm_ray.score.columns import PartLayout, kept_by, mixed_types, part_schema
 from lstm_ray.storage.inputs import InputFile, find_inputs
 from lstm_ray.storage.parquet import PARTITION_TYPE, describe_doubled, read_footer
-from lstm_ray.text.tokenize import is_text_type, no_texts
+from lstm_ray.text.tokenize import is_text_type, no_texts, text_columns
 from lstm_ray.wording import counted, no_column
 
 SCORES_VERSION = "0.2.0"
@@ -288,7 +288,7 @@ def _read_footer(file: InputFile, config: ScoreConfig) -> _Footer | str:
         )
         return f"has two columns named {needed[0]!r}: {keep}"
     if text_column not in schema.names:
-        return no_column(text_column, schema.names, "--text-column")
+        return no_column(text_column, schema.names, "--text-column", possible=text_columns(schema))
     kind = schema.field(text_column).type
     if not is_text_type(kind):
         return no_texts(text_column, kind)

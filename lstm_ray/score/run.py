@@ -27,6 +27,7 @@ from lstm_ray.kernels.emitter import Target, slow_note
 from lstm_ray.kernels.precision.choice import check_precision
 from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.model.drift import compare, warn
+from lstm_ray.model.trained_columns import columns_of_training_named
 from lstm_ray.progress import Count, Progress
 from lstm_ray.report.scoring_page import scoring_report
 from lstm_ray.runtime.tensorflow import has_gpu
@@ -150,7 +151,8 @@ def _plan(config: ScoreConfig, bundle: Bundle, progress: Progress) -> Plan:
         InputError: The input cannot be used, or more files are bad than allowed.
     """
     progress("planning: reading the input's footers")
-    plan = make_plan(config, bundle.identity(), progress)
+    with columns_of_training_named(config, bundle):
+        plan = make_plan(config, bundle.identity(), progress)
     if not plan.rows and config.fail_if_empty:
         raise InputError(f"{', '.join(config.inputs)}: no rows to score")
     files = len({chunk.file for chunk in plan.chunks()}) if plan.rows == config.max_rows else len(plan.files)

@@ -102,6 +102,11 @@ def is_text_type(kind: pa.DataType) -> bool:
     )
 
 
+def text_columns(schema: pa.Schema) -> set[str]:
+    """Returns the names of the columns that may have texts."""
+    return {field.name for field in schema if is_text_type(field.type)}
+
+
 def no_texts(column: str, kind: pa.DataType) -> str:
     """Returns that a column does not hold texts, and what helps, for messages."""
     inside = "write its texts to a column of their own, or " if pa.types.is_nested(kind) else ""

@@ -104,6 +104,18 @@ def test_very_many_names_are_not_all_listed() -> None:
             "--label-column",
             "no column 'label'; it has 'sentiment', 'sentiment_probability': choose with --label-column",
         ),
+        (
+            "text",
+            ["Sterne", "Bewertung"],
+            "--text-column",
+            "no column 'text'; it has 'Sterne', 'Bewertung': did you mean --text-column Bewertung?",
+        ),
+        (
+            "label",
+            ["Sterne", "Bewertung"],
+            "--label-column",
+            "no column 'label'; it has 'Sterne', 'Bewertung': did you mean --label-column Sterne?",
+        ),
         ("a.b", ["a", "b"], "--by", "no column 'a.b'; it has 'a', 'b': write 'b' of 'a' to a column of its own"),
         (
             "label",
@@ -117,6 +129,11 @@ def test_very_many_names_are_not_all_listed() -> None:
 )
 def test_the_column_that_was_meant_is_proposed(name: str, names: list[str], option: str, expected: str) -> None:
     assert no_column(name, names, option) == expected
+
+
+def test_only_columns_that_are_possible_are_proposed() -> None:
+    assert no_column("text", ["texts", "body"], "--text-column", possible={"body"}).endswith("--text-column body?")
+    assert no_column("text", ["texts"], "--text-column", possible=set()).endswith(": choose with --text-column")
 
 
 def test_all_columns_of_an_option_are_proposed_as_it_takes_them() -> None:

@@ -203,5 +203,5 @@ def test_a_threshold_and_a_band_are_pickled_with_the_model(tiny_bundle: Path) ->
         lstm_ray.evaluate("in.parquet", model=unsure)
     with pytest.raises(ConfigError, match=r"^threshold= is 1\.5: should be less than 1"):
         lstm_ray.load(tiny_bundle, threshold=1.5)
-    with pytest.raises(ConfigError, match=r"^unsure= 0\.1:0\.2 has no room for the threshold"):
+    with pytest.raises(ConfigError, match=r"^unsure='0\.1:0\.2' has no room for the threshold"):
         lstm_ray.load(tiny_bundle, unsure="0.1:0.2", threshold=0.5)

@@ -111,6 +111,8 @@ WRONG_SCORE = [
     ({"unsure": "60%:40%"}, "--unsure is '60%:40%': should be LOW:HIGH: did you mean 0.4:0.6?"),
     ({"unsure": [40, 62.5]}, "--unsure is '40:62.5': should be LOW:HIGH: did you mean 0.4:0.625?"),
     ({"threshold": "70"}, "--threshold is 70: should be less than 1: did you mean 0.7?"),
+    ({"threshold": "2%"}, "--threshold is '2%': should be a number: did you mean 0.02?"),
+    ({"unsure": "3:97"}, "--unsure is '3:97': should be LOW:HIGH: did you mean 0.03:0.97?"),
     ({"threshold": "70%"}, "--threshold is '70%': should be a number: did you mean 0.7?"),
     ({"unsure": [0.6, 0.4]}, "--unsure '0.6:0.4': the first probability is the least"),
     ({"engine": "gpu"}, "--engine is 'gpu': should be 'auto', 'native' or 'keras'"),
@@ -144,6 +146,13 @@ WRONG = [
     for kind, cases in zip(KINDS, (WRONG_TRAIN, WRONG_SCORE, WRONG_EVALUATE), strict=True)
     for options, message in cases
 ]
+
+
+@pytest.mark.parametrize(("given", "proposed"), [("2", ""), ("4.9", ""), ("5", "0.05"), ("2%", "0.02")])
+def test_a_small_number_without_a_sign_is_no_percentage(given: str, proposed: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        resolve(ScoreConfig, {"threshold": given})
+    assert str(raised.value).partition("did you mean ")[2] == (f"{proposed}?" if proposed else "")
 
 
 @pytest.mark.parametrize(("kind", "options", "message"), WRONG, ids=[str(options) for _, options, _ in WRONG])

@@ -174,7 +174,13 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, monkeypatch: pytest.
     ("changes", "error", "message"),
     [
         ({"by": "author"}, InputError, "no column 'author'; it has 'id', 'text', .*: choose with --by"),
-        ({"text_column": "body"}, InputError, "no column 'body'; .*: did you mean --text-column text"),
+        ({"text_column": "body"}, InputError, r"no column 'body'; .*: did you mean --text-column text\?$"),
+        ({"text_column": "ids"}, InputError, r"no column 'ids'; .*: did you mean --text-column text\?$"),
+        (
+            {"text_column": "body", "by": "genre"},
+            InputError,
+            r"did you mean --text-column text\? \(rows whose 'genre' is null are split by their text\)$",
+        ),
         ({"text_column": "id"}, InputError, "column 'id' is uint16, expected text: choose with --text-column"),
         ({"test": 0.0}, ConfigError, "--test is 0.0: should be greater than 0"),
         ({"test": 1.0}, ConfigError, "--test is 1.0: should be less than 1"),
@@ -193,6 +199,19 @@ def test_what_cannot_be_split_is_refused_and_nothing_written(
     with pytest.raises(error, match=message):
         split(inputs, tmp_path / "out", **{"test": 0.2, **changes})
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("by", [None, "group"])
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_side_of_a_split_needs_another_seed(tmp_path: Path, by: str | None, side: int) -> None:
+    numbers = range(400)
+    pq.write_table(pa.table({"text": [f"t {n}" for n in numbers], "group": numbers}), tmp_path / "in.parquet")
+    part = str(split([str(tmp_path / "in.parquet")], tmp_path / "first", test=0.2, by=by)[side].path)
+    empty = ("test", "train")[side]
+    said = f"none is for {empty}.parquet: take another --seed: the rows seem to be one side of a split with --seed 0$"
+    with pytest.raises(InputError, match=said):
+        split([part], tmp_path / "second", test=0.2, by=by)
+    assert all(one.rows for one in split([part], tmp_path / "second", test=0.2, by=by, seed=1))
 
 
 def test_an_input_without_rows_has_no_sides(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pages
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import typer
 from heads import RayCluster
@@ -191,6 +194,20 @@ def test_a_block_that_runs_nowhere_has_a_reason(page: str) -> None:
 
 
 COMMANDS = [(page, command) for page in pages.PAGES for command in pages.commands(page)]
+
+
+def test_the_program_for_onnx_refuses_a_model_whose_steps_it_does_not_take(tmp_path: Path) -> None:
+    (program,) = (block.text for block in pages.blocks("docs/how-to/serve.md") if block.file == "onnx_scores.py")
+    settings = {"vocabulary_size": 9, "max_tokens": 4, "padding": "pre", "punctuation": "drop"}
+    example = {"text": "good", "ids": [0, 0, 0, 3]}  # without the id of the start
+    described = {"text": settings, "example": example, "input": {"shape": ["batch", 4]}}
+    (tmp_path / "export.json").write_text(json.dumps(described))
+    pq.write_table(pa.table({"word": ["good"], "id": [3]}), tmp_path / "vocabulary.parquet")
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path, "good"], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{tmp_path}: this model reads texts in another way: ")
 
 
 def test_commands_are_found_in_pages() -> None:

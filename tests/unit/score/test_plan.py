@@ -139,6 +139,12 @@ def test_max_rows_takes_the_first(tmp_path: Path, max_rows: int) -> None:
     assert sum(chunk.rows for chunk in chunks) == made.rows
 
 
+def test_a_column_of_numbers_is_not_proposed_for_the_texts(tmp_path: Path) -> None:
+    path = write(tmp_path / "in.parquet", {"texts": [1], "review": ["good"]})
+    with pytest.raises(InputError, match=r"no column 'text'; .*: did you mean --text-column review\?$"):
+        plan(path)
+
+
 def test_bad_files_are_set_aside_up_to_the_number_allowed(tmp_path: Path) -> None:
     good = write(tmp_path / "good.parquet", {"text": ["good"]})
     columns = write(tmp_path / "columns.parquet", {"review": ["good"]})

@@ -520,11 +520,11 @@ def test_the_command_that_finishes_other_scores_is_named(run: Run, place: Path) 
     whole = parts(place / "out")
     for name in ("_SUCCESS", "_manifest.json", max(whole)):
         (place / "out" / name).unlink()
-    with pytest.raises(
-        OutputError, match=r"they are unfinished: lstm-ray score --config (.*) finishes them: "
-    ) as failed:
+    with pytest.raises(OutputError) as failed:
         run(threshold=0.7)
-    config = str(failed.value).partition("--config ")[2].partition(" ")[0]
+    said, config = str(failed.value).split(" `lstm-ray score --config ")
+    assert said.endswith(": choose another --output, or --overwrite to replace them. They are unfinished;")
+    config = config.removesuffix("` finishes them")
     assert CliRunner().invoke(app, ["score", "--config", config]).exit_code == 0
     assert parts(place / "out") == whole
 
