@@ -258,7 +258,9 @@ def _sides(labels: Sequence[str], has_minus_one: bool) -> tuple[list[str], list[
         stars = {label: float(found[1]) for label in labels if (found := _STARS.fullmatch(label))}
         if len(stars) == len(labels):
             return _ends(stars)
-        return _known({label: label for label in labels})
+        known = _known({label: label for label in labels})
+        # Among the numbers of a scale, a word such as 'five' is left out.
+        return known if any(known) or len(numbers) < 4 * (len(labels) - len(numbers)) else _ends(numbers)
     values = set(numbers.values())
     if values in _PAIRS:
         positive, negative = ([one for one in labels if numbers[one] == side] for side in (max(values), min(values)))

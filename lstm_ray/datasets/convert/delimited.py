@@ -243,10 +243,15 @@ class DelimitedRows:
             return "delete the spaces between delimiter and quotation mark"
         if dialect.quote == '"' and '"' not in text and "'" in text:
             return "correct the line; if values are quoted by ', give --quote \"'\""
-        if dialect.quote is not None and dialect.quote in text:
+        if dialect.quote is not None and dialect.quote in text and not self._has_quoted_value(text, dialect.quote):
             return "correct the line; if no value is quoted, give --quote none"
         other = _OTHER_DELIMITER.search(text.replace(dialect.delimiter, ""))
         return "correct the line" + (f", or is the --delimiter {quoted(other[0])}?" if other else "")
+
+    def _has_quoted_value(self, text: str, quote: str) -> bool:
+        """Returns whether a value between two delimiters is quoted as it should be."""
+        mark, end = re.escape(quote), re.escape(self._dialect.delimiter)
+        return re.search(rf"(?:^|{end}){mark}(?:[^{mark}]|{mark}{mark})*{mark}(?:{end}|\s*$)", text) is not None
 
 
 def _stands_in(quote: str, value: str) -> bool:

@@ -126,7 +126,7 @@ class _Worker(StepLoop):
                 raise KeyboardInterrupt(f"interrupted: fitting n-grams at {at}; the same command resumes there")
             if self._is_first and time.monotonic() - reported > _REPORT_EVERY_S:
                 reported = time.monotonic()
-                self._context.report(f"fitting n-grams: {evaluations} evaluations, {reported - began:.0f} s")
+                self._context.report(f"fitting n-grams: {counted(evaluations, 'evaluation')}, {reported - began:.0f} s")
 
         if self._is_first:
             self._context.report(f"fitting n-grams of up to {counted(config.ngrams, 'word')} on {len(corpus):,} rows")

@@ -120,6 +120,7 @@ STARS_OF_TEN = [number / 2 for number in range(1, 21)]
         ([True, None, False], "true", "false", "false, true"),
         ([True, None], "true", "false", "true"),
         ([0, 0.5, 1], "1", "0", "0, 0.5, 1"),
+        (["1", "2", "3", "4", "5", "five"], "4,5", "1,2", "'1', '2', '3', '4', '5', 'five'"),
         (["5 stars", "1 star", "3 stars"], "5 stars", "1 star", "'1 star', '3 stars', '5 stars'"),
         (
             ["2.0 out of 5 stars", "5.0 out of 5 stars"],
@@ -183,6 +184,7 @@ def test_labels_that_are_not_there_mean_similar_ones(given: str, labels: list[An
         ["pos", "-"],
         ["1 star", "2 stars"],
         ["1 star", "5 stars", "best"],
+        ["1", "5", "best"],
         ["1 of 10 stars", "10 of 10 stars"],
         [0, 1, 2],
         [1, 2, 3],
