@@ -315,7 +315,10 @@ def test_what_would_go_wrong_unnoticed_is_refused(tmp_path: Path) -> None:
         (b"text,label\ngood;1\n", r"line 2 has 1 value, expected 2, for .* is the --delimiter ';'\?"),
         (b"text,text\ngood,bad\n", "has two columns named 'text'"),
         (b'text,label\n"a, b",c,1\n', r"line 2 has 3 values, .*: correct the line$"),
-        (b'text,label\n5" long,c,1\n', "line 2 has 3 values, .*: correct the line; if no value is quoted, .*--quote none"),
+        (
+            b'text,label\n5" long,c,1\n',
+            "line 2 has 3 values, .*: correct the line; if no value is quoted, .*--quote none",
+        ),
         (b'text,label\n"a lone mark,1\nanother "one",0\n', "line 2 continues after the end of a quoted value: .*none"),
         (b'text,label\n"a lone mark,1\nfine,0\n', "line 2 begins a quoted value that never ends: .*--quote none"),
         (b'text,label\n"a \\"great\\" film",1\n', r"line 2 continues .*: try --escape '\\'$"),
