@@ -86,9 +86,9 @@ def calibrate(config: CalibrateConfig, progress: Progress) -> Calibration:
         OutputError: The output directory is not empty, or cannot be written.
     """
     storage.check_empty(config.output)
-    bundle = read_bundle(config.model)
-    with columns_of_training_named(config, bundle):
+    with columns_of_training_named(config):
         shards = labelled_shards(config, progress)
+    bundle = read_bundle(config.model)
     if note := bundle.note():
         progress(note)
     if not config.allow_seen_files:
@@ -98,7 +98,7 @@ def calibrate(config: CalibrateConfig, progress: Progress) -> Calibration:
     # A copy is not checked: a bundle's threshold may be 0 or 1, which `--threshold` refuses.
     measured = measured.model_copy(update={"threshold": bundle.threshold})
     results = evaluate_here(shards, measured, Models(Scorer(bundle), bundle.seen()))
-    with columns_of_training_named(config, bundle), contextlib.closing(results):
+    with columns_of_training_named(config), contextlib.closing(results):
         first = add_up(shards, results, measured, progress)
     before = first.counts
     if bundle.lost_its_texts():

@@ -137,9 +137,9 @@ def evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
         ReportError: The report could not be written at the end. The error contains the `Evaluation`.
     """
     _check_outputs(config)
-    bundles = [read_bundle(path) for path in (config.model, config.compare) if path is not None]
-    with columns_of_training_named(config, bundles[0]):
+    with columns_of_training_named(config):
         shards = labelled_shards(config, progress, by=config.by)
+    bundles = [read_bundle(path) for path in (config.model, config.compare) if path is not None]
     for bundle in bundles:
         if note := bundle.note():
             progress(note)
@@ -152,7 +152,7 @@ def evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
     resolved = with_paths(config, storage.absolute).model_copy(update={"threshold": threshold})
     results = _evaluate_all(shards, resolved, bundle, other, progress)
     problem = None
-    with columns_of_training_named(config, bundle), contextlib.closing(results):
+    with columns_of_training_named(config), contextlib.closing(results):
         if config.predictions is None:
             evaluation = add_up(shards, results, config, progress)
         else:

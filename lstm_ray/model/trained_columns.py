@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Iterator
 
 from lstm_ray.config import CalibrateConfig, EvaluateConfig, LabelSettings, ScoreConfig, option_name
-from lstm_ray.errors import InputError
-from lstm_ray.model.bundle import Bundle
+from lstm_ray.errors import BundleError, InputError
+from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.progress import ignore
 from lstm_ray.storage.inputs import find_inputs
 from lstm_ray.storage.parquet import read_footer
@@ -15,14 +15,14 @@ from lstm_ray.wording import join_list, quoted
 
 
 @contextlib.contextmanager
-def columns_of_training_named(config: ScoreConfig | EvaluateConfig | CalibrateConfig, bundle: Bundle) -> Iterator[None]:
+def columns_of_training_named(config: ScoreConfig | EvaluateConfig | CalibrateConfig) -> Iterator[None]:
     """Adds to an InputError of the block what `options_of_training` returns."""
     try:
         yield
     except InputError as error:
         options: list[str] = []
-        with contextlib.suppress(InputError):  # then the columns are not what is wrong
-            options = options_of_training(config, bundle)
+        with contextlib.suppress(BundleError, InputError):  # then the columns are not what is wrong
+            options = options_of_training(config, read_bundle(config.model))
         if options:
             said = f"{error}" if str(error).endswith("?") else f"{error}."
             error.args = (f"{said} The model was trained with {quoted(*options)}", *error.args[1:])

@@ -151,7 +151,7 @@ def _plan(config: ScoreConfig, bundle: Bundle, progress: Progress) -> Plan:
         InputError: The input cannot be used, or more files are bad than allowed.
     """
     progress("planning: reading the input's footers")
-    with columns_of_training_named(config, bundle):
+    with columns_of_training_named(config):
         plan = make_plan(config, bundle.identity(), progress)
     if not plan.rows and config.fail_if_empty:
         raise InputError(f"{', '.join(config.inputs)}: no rows to score")
