@@ -3,7 +3,7 @@
     LstmRayError                 exit code 1: the work failed, for the reason that the message gives
     ├── InputError               a file, column or row that cannot be used
     ├── OutputError              a directory or file that cannot be written, or contains something else
-    │   └── ReportError          the work is done, but its report cannot be written; the error carries the result
+    │   └── ReportError          the work is done, but what shows it cannot be written; the error carries the result
     ├── BundleError              a model bundle that is damaged, incomplete or of an unknown format
     ├── TrainingError            training stopped: it diverged, or did not find enough resources
     │   └── WorkerLostError      a worker died or does not answer; raised by its peers, so that it is replaced
@@ -32,7 +32,7 @@ class OutputError(LstmRayError):
 
 
 class ReportError(OutputError):
-    """The report on a result cannot be written.
+    """The report on a result, or its predictions, cannot be written.
 
     Attributes:
         result: The result itself.

@@ -25,19 +25,8 @@ _MOST_NAMED = 20
 _MOST_COMPARED = 1000
 _MOST_CHARACTERS = 200
 
-_TEXTS = (
-    "text",
-    "review",
-    "review_text",
-    "review_body",
-    "body",
-    "content",
-    "comment",
-    "sentence",
-    "tweet",
-    "bewertung",
-)
-_RATINGS = ("stars", "star_rating", "rating", "review_rating", "score", "review_score", "overall", "sterne")
+_TEXTS = ("text", "review", "review_text", "review_body", "body", "content", "comment", "sentence", "tweet")
+_RATINGS = ("stars", "star_rating", "rating", "review_rating", "score", "review_score", "overall")
 _USUAL = {
     "--text-column": _TEXTS,
     "--label-column": ("label", "labels", "sentiment", "airline_sentiment", "polarity", *_RATINGS, "target", "class"),

@@ -39,16 +39,16 @@ def evaluate(
         with bars.progress("nothing is written") as progress:
             result = lstm_ray.evaluate(job=config, progress=progress)
     except ReportError as error:  # print the figures first: they took long to compute
-        _show(error.result, as_json, config, report=None)
+        _show(error.result, as_json, config)
         raise
-    _show(result, as_json, config, report=config.output)
+    _show(result, as_json, config)
 
 
-def _show(result: Evaluation, as_json: bool, config: EvaluateConfig, report: str | None) -> None:
+def _show(result: Evaluation, as_json: bool, config: EvaluateConfig) -> None:
     if as_json:
         console.show_text(json.dumps(result.to_json()) + "\n")
         return
-    console.show_table("Evaluated", [*_figures(result, config), *_files(config, report)])
+    console.show_table("Evaluated", [*_figures(result, config), *_files(config)])
     for by in config.by:
         console.show_table(f"By {by}", _groups([group for group in result.groups if group.by == by]))
 
@@ -84,13 +84,14 @@ def _figures(result: Evaluation, config: EvaluateConfig) -> Iterator[tuple[str, 
         yield goal, "no threshold" if result.chosen is None else _describe_chosen(result.chosen)
 
 
-def _files(config: EvaluateConfig, report: str | None) -> Iterator[tuple[str, str]]:
+def _files(config: EvaluateConfig) -> Iterator[tuple[str, str]]:
+    """Yields the files that were written; the disk may have been full."""
     from lstm_ray import storage
 
-    if config.predictions is not None and storage.exists(config.predictions):  # the disk may have been full
-        yield "predictions", config.predictions
-    if report is not None:
-        yield "report", f"{report}/report.html"
+    report = None if config.output is None else storage.join(config.output, "report.html")
+    for name, path in (("predictions", config.predictions), ("report", report)):
+        if path is not None and storage.exists(path):
+            yield name, path
 
 
 def _describe_chosen(counts: BinaryCounts) -> str:

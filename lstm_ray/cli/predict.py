@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -14,8 +15,8 @@ import lstm_ray
 from lstm_ray.cli import console
 from lstm_ray.cli.options import takes_settings
 from lstm_ray.config import BundleSettings, DecisionSettings, PrecisionSettings, ScoreConfig, check_complete
-from lstm_ray.errors import ConfigError, InputError
-from lstm_ray.wording import command_line, counted, quoted
+from lstm_ray.errors import BundleError, ConfigError, InputError
+from lstm_ray.wording import command_line, counted
 
 if TYPE_CHECKING:
     from lstm_ray.api.model import Explanation, Prediction
@@ -143,7 +144,7 @@ def _given(texts: list[str], file: str | None, model: str) -> list[bytes]:
         content = storage.read_bytes(file, _MOST_BYTES)
         if content.startswith(PARQUET):
             raise ConfigError(f"--file {file} is Parquet: {_score_line(file, model)}")
-        if remedy := conversion(file, lambda made: f"was {quoted(made)} made of it? {_score_line(made, model)}."):
+        if (remedy := conversion(file)) is not None:
             raise ConfigError(f"--file {file} does not have one text per line: {remedy}, for lstm-ray score")
         return lines_of(content, f"--file {file}")
     for text in texts:
@@ -159,5 +160,7 @@ def _score_line(file: str, model: str) -> str:
     from lstm_ray.model.bundle import read_bundle
     from lstm_ray.model.trained_columns import options_of_training
 
-    options = options_of_training(ScoreConfig(inputs=(file,)), read_bundle(model))
+    options: list[str] = []
+    with contextlib.suppress(InputError, BundleError):  # then scoring says what is wrong
+        options = options_of_training(ScoreConfig(inputs=(file,)), read_bundle(model))
     return f"{command_line('score', file, '--model', model, '--output', 'SCORED', *options)} scores its rows"

@@ -154,9 +154,10 @@ def _as_shares(kind: type[Settings], field: str, given: str) -> str | None:
     is_expected = (is_share and len(numbers) == 1) or (is_band and len(numbers) == 2)
     if not is_expected or not all(_is_float(number) and 2 <= float(number) < 100 for number in numbers):
         return None
-    if "%" not in given and max(map(float, numbers)) < _LEAST_PERCENT:
+    low_to_high = sorted(map(float, numbers))
+    if "%" not in given and low_to_high[-1] < _LEAST_PERCENT:
         return None
-    return ":".join(f"{number / 100:g}" for number in sorted(map(float, numbers)))
+    return ":".join(f"{number / 100:g}" for number in low_to_high)
 
 
 def _is_float(text: str) -> bool:

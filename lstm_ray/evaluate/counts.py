@@ -292,14 +292,14 @@ class BinaryCounts:
         )
 
     def calibration_error_by_chance(self) -> float:
-        """Returns the calibration error to expect of perfectly calibrated probabilities; it falls with more rows.
+        """Returns about the calibration error of perfectly calibrated probabilities; it falls with more rows.
 
         The share of positives among n rows with mean probability p differs from p by sqrt(2 p (1 - p) / (pi n)) on
-        average, if n is large.
+        average, if n is large (normal approximation).
         """
         bins = self.reliability()
         p, n = bins.mean_probability, bins.rows
-        return float((n * np.sqrt(2 * p * (1 - p) / (np.pi * n))).sum()) / max(self.rows, 1)
+        return float(np.sqrt(2 * n * p * (1 - p) / np.pi).sum()) / max(self.rows, 1)
 
     def _auc(self) -> float | None:
         """Returns the area under the ROC curve: the share of (positive, negative) pairs in order; a tie counts half."""

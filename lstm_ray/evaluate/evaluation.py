@@ -134,7 +134,7 @@ def evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
         InputError: The data cannot be used, or the model was trained on a file of it.
         OutputError: The output directory is not empty, the file of predictions exists or is named like CSV, or one
             cannot be written.
-        ReportError: The report could not be written at the end. The error contains the `Evaluation`.
+        ReportError: The report or the predictions could not be written. The error contains the `Evaluation`.
     """
     _check_outputs(config)
     with columns_of_training_named(config):
@@ -151,12 +151,12 @@ def evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
     threshold = bundle.threshold if config.threshold is None else config.threshold
     resolved = with_paths(config, storage.absolute).model_copy(update={"threshold": threshold})
     results = _evaluate_all(shards, resolved, bundle, other, progress)
-    problem = None
+    problems: list[OutputError] = []
     with columns_of_training_named(config), contextlib.closing(results):
         if config.predictions is None:
             evaluation = add_up(shards, results, config, progress)
         else:
-            evaluation, problem = _write_predictions(config.predictions, shards, results, config, progress)
+            evaluation = _write_predictions(config.predictions, shards, results, config, progress, problems)
     if not bundle.knows_its_texts():
         evaluation = replace(evaluation, rows_seen=None)
     if other is None or not other.knows_its_texts():
@@ -174,9 +174,9 @@ def evaluate(config: EvaluateConfig, progress: Progress) -> Evaluation:
         try:
             _write(config, config.output, evaluation, [doubt for _, doubt in doubts])
         except OutputError as error:
-            raise ReportError(str(error), evaluation) from error
-    if problem is not None:
-        raise ReportError(str(problem), evaluation) from problem
+            problems.append(error)
+    if problems:
+        raise ReportError("; ".join(map(str, problems)), evaluation) from problems[0]
     return evaluation
 
 
@@ -310,15 +310,19 @@ def add_up(
 
 
 def _write_predictions(
-    path: str, shards: Sequence[Shard], results: Iterable[ShardScores], config: EvaluateConfig, progress: Progress
-) -> tuple[Evaluation, OutputError | None]:
+    path: str,
+    shards: Sequence[Shard],
+    results: Iterable[ShardScores],
+    config: EvaluateConfig,
+    progress: Progress,
+    problems: list[OutputError],
+) -> Evaluation:
     """Adds up the results and writes the predictions; the file appears only when it is complete.
 
-    Returns:
-        The evaluation, and why the predictions could not be written: a disk may fill up after hours.
+    If it cannot be written to its end, because a disk may fill up after hours, the reason is added to `problems`.
     """
     found: list[Evaluation] = []
-    failures: list[Exception] = []
+    failures: list[OSError] = []
 
     def write(stream: Any) -> None:
         with pq.ParquetWriter(stream, PREDICTIONS, compression="zstd") as writer:
@@ -328,7 +332,7 @@ def _write_predictions(
                     return
                 try:
                     writer.write_table(predictions)
-                except (OSError, pa.ArrowException) as error:
+                except OSError as error:
                     failures.append(error)
 
             found.append(add_up(shards, results, config, progress, write_some))
@@ -340,8 +344,8 @@ def _write_predictions(
     except OutputError as error:
         if not found:
             raise
-        return found[0], error
-    return found[0], None
+        problems.append(error)
+    return found[0]
 
 
 def check_unseen(shards: Sequence[Shard], bundle: Bundle) -> None:
@@ -374,12 +378,8 @@ def evaluate_here(
     shards: Sequence[Shard], config: EvaluateConfig, models: Models
 ) -> Generator[ShardScores, None, None]:
     """Yields the results of the shards, evaluated in this process, and closes the models; `threshold` must be set."""
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(models.scorer)
-        if models.other is not None:
-            stack.enter_context(models.other)
-        if models.ngrams is not None:
-            stack.callback(models.ngrams.close)
+    ngrams = contextlib.nullcontext() if models.ngrams is None else contextlib.closing(models.ngrams)
+    with models.scorer, models.other or contextlib.nullcontext(), ngrams:
         for shard in shards:
             yield evaluate_shard(shard, config, models)
 

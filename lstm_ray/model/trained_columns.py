@@ -16,7 +16,7 @@ from lstm_ray.wording import join_list, quoted
 
 @contextlib.contextmanager
 def columns_of_training_named(config: ScoreConfig | EvaluateConfig | CalibrateConfig) -> Iterator[None]:
-    """Adds to an InputError of the block what `options_of_training` returns."""
+    """Adds the options of the training to an InputError of the block, if the settings cannot fit without them."""
     try:
         yield
     except InputError as error:
@@ -24,30 +24,31 @@ def columns_of_training_named(config: ScoreConfig | EvaluateConfig | CalibrateCo
         with contextlib.suppress(BundleError, InputError):  # then the columns are not what is wrong
             options = options_of_training(config, read_bundle(config.model))
         if options:
-            said = f"{error}" if str(error).endswith("?") else f"{error}."
+            said = f"{error}" if str(error).endswith("?") else f"{str(error).rstrip('.')}."
             error.args = (f"{said} The model was trained with {quoted(*options)}", *error.args[1:])
         raise
 
 
 def options_of_training(config: ScoreConfig | EvaluateConfig | CalibrateConfig, bundle: Bundle) -> list[str]:
-    """Returns the options for columns and labels with which a model was trained, and which the settings do not have.
+    """Returns the options for columns and labels with which a model was trained, if the settings need them.
 
-    None are returned unless the first input has these columns.
+    They do if the first input has the columns of the training but not those of the settings, or if only the training
+    mapped labels.
 
     Raises:
         InputError: The first input cannot be read.
     """
-    options, columns = [], set()
-    for name in ("text_column", *LabelSettings.model_fields):
-        value = bundle.training.get(name)
-        if not value or not isinstance(value, str | list) or name not in type(config).model_fields:
-            continue
-        if isinstance(value, str):
-            columns.add(value)
-        if value != (given := getattr(config, name)) and value != list(given):
-            options += [option_name(name), value if isinstance(value, str) else join_list(value)]
+    given = config.model_dump(mode="json")
+    names = [one for one in ("text_column", *LabelSettings.model_fields) if one in given and bundle.training.get(one)]
+    trained = {name: bundle.training[name] for name in names}
+    options = [(option_name(name), value) for name, value in trained.items() if value != given[name]]
     if not options:
         return []
     file = find_inputs(config.inputs, ignore)[0]
-    schema, _ = read_footer(file)
-    return options if columns <= {*schema.names, *file.partitions} else []
+    present = {*read_footer(file)[0].names, *file.partitions}
+    columns = [name for name in names if name.endswith("_column")]
+    lacks_column = not all(given[name] in present for name in columns)
+    lacks_mapping = "positive_labels" in trained and not given["positive_labels"]
+    if not (lacks_column or lacks_mapping) or not all(trained[name] in present for name in columns):
+        return []
+    return [word for name, value in options for word in (name, value if isinstance(value, str) else join_list(value))]

@@ -40,6 +40,8 @@ _MOST_WORDS = 5  # shown for a mistake
 _MAX_CHARACTERS = 420  # shown of a review; about five lines
 _MOST_GROUPS = 200  # shown of a column
 _LABELS = ("negative", "positive")
+_CALIBRATED = 0.03  # calibration error that hardly matters in a decision
+_CHANCE = 1.5  # of calibrated probabilities 95 % are off by less than this many times what chance does on average
 
 _METRICS = {
     "accuracy": ("accuracy", "share of all rows that are predicted correctly"),
@@ -356,9 +358,9 @@ def _describe_evaluation(counts: BinaryCounts) -> str:
         found = f"{counted(alarms, 'false positive')}, {counted(missed, 'false negative')}"
         sentences.append(f"Most mistakes are false {lean}s: {found}.")
     chance = counts.calibration_error_by_chance()
-    if error < 0.03:
+    if error < _CALIBRATED:
         trust = "so they are well calibrated"
-    elif error < 1.5 * chance:
+    elif error < _CHANCE * chance:
         trust = f"which may be chance: calibrated ones would be off by about {100 * chance:.1f} with so few rows"
     else:
         trust = "so lstm-ray calibrate may improve them"

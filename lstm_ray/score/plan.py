@@ -34,7 +34,7 @@ from lstm_ray.storage.parquet import PARTITION_TYPE, describe_doubled, read_foot
 from lstm_ray.text.tokenize import is_text_type, no_texts, text_columns
 from lstm_ray.wording import counted, no_column
 
-SCORES_VERSION = "0.2.0"
+SCORES_VERSION = "0.3.0"
 """Version of lstm-ray since which the same plan gives the same parts, byte for byte. A change that scores texts or
 writes parts differently must raise it: scores of an earlier one are then neither resumed nor mixed with new ones."""
 _TURNS = 3  # tasks that an actor should still get before the end, if they stay as large as the next one
@@ -324,9 +324,9 @@ def _fingerprint(
     config: ScoreConfig,
     model_hash: str,
 ) -> str:
-    """Returns a hash of all that decides the parts. Files that cannot be scored are not in it: no part depends on them.
+    """Returns a hash of all that decides the parts.
 
-    So such a file may come and go beside scores that stay.
+    Files whose footer cannot be used are not in it: no part depends on them, so they may come and go.
     """
     digest = hashlib.sha256()
     settings = {
@@ -339,5 +339,4 @@ def _fingerprint(
     for file, rows in zip(files, group_rows, strict=True):
         fields = [file.path, file.size, file.modified, file.partitions, sum(rows)]  # `astuple` takes ten times as long
         digest.update(json.dumps(fields).encode())
-    digest.update(b"[]")  # earlier versions hashed bad files, and had none in most runs
     return digest.hexdigest()

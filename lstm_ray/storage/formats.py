@@ -6,7 +6,7 @@ import codecs
 import glob
 import os
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from lstm_ray.errors import InputError, OutputError
@@ -154,22 +154,13 @@ def not_parquet(path: str, error: BaseException, begin: bytes = b"") -> str:
     return f"not a Parquet file: {why}"
 
 
-def _ask(made: str) -> str:
-    return f"did you mean {quoted(made)}?"
-
-
-def conversion(path: str, ask: Callable[[str], str] = _ask) -> str | None:
-    """Returns what makes Parquet of a CSV, TSV or JSON file; None if its name does not end as that of one.
-
-    Args:
-        path: The file, a path or URI.
-        ask: Returns what to propose if there is Parquet of the same name.
-    """
+def conversion(path: str) -> str | None:
+    """Returns what makes Parquet of a CSV, TSV or JSON file; None if its name does not end as that of one."""
     name = os.path.basename(path)
     if (found := _CONVERTIBLE.search(name)) is None:
         return None
     stem = name[: found.start()]
-    return f"fetch {name}, and {_conversion([name], stem)}" if "://" in path else _conversion([path], stem, ask=ask)
+    return f"fetch {name}, and {_conversion([name], stem)}" if "://" in path else _conversion([path], stem)
 
 
 def check_parquet_name(path: str) -> None:
@@ -214,17 +205,16 @@ def many_to_convert(directory: str, names: Sequence[str], are_all: bool = True) 
     return _conversion(patterns, output, "them")
 
 
-def _conversion(sources: Sequence[str], stem: str, them: str = "it", ask: Callable[[str], str] = _ask) -> str:
+def _conversion(sources: Sequence[str], stem: str, them: str = "it") -> str:
     """Returns the command that makes Parquet of sources: "`...` makes Parquet of it".
 
     Args:
         sources: CSV, TSV or JSON files.
         stem: Name of the output, without its ending. If there is one, it is proposed first, and then another output.
         them: The sources' pronoun.
-        ask: As in `conversion`.
     """
     output, number = f"{stem}.parquet", 1
-    is_there = f"{ask(output)} If not, " if os.path.exists(output) else ""
+    is_there = "" if not os.path.exists(output) else f"did you mean {quoted(output)}? If not, "
     while os.path.exists(output):
         number += 1
         output = f"{stem}-{number}.parquet"

@@ -36,7 +36,9 @@ _PRETRAINED_TEXTS = 450_000  # read by the language model in all its epochs: 35 
 _PRETRAINED_ROWS = range(4_000, 20_000)
 _PRETRAINED_TOKENS = 200
 _FEW_ROWS = 10_000
-_BUCKETS = 20  # for each distinct n-gram: they are cheap, and collisions cost accuracy (docs/explanation/best.md)
+_BUCKETS = (
+    20  # for each distinct n-gram: they are cheap, and collisions seldom cost accuracy (docs/explanation/best.md)
+)
 _GROWTH = 0.65
 """Exponent of Heaps' law: distinct words and n-grams grow with the text's length to this power; reviews: 0.5 to 0.8."""
 

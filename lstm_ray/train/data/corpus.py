@@ -27,7 +27,7 @@ from lstm_ray.datasets.labels import label_mapping
 from lstm_ray.datasets.seen import Hashes40, SeenTexts, hash_texts, sum_of
 from lstm_ray.errors import InputError
 from lstm_ray.model.profile import Profile, TrainingData, count_texts
-from lstm_ray.progress import Event, Progress, ignore
+from lstm_ray.progress import Progress, ignore
 from lstm_ray.storage.inputs import shared_files
 from lstm_ray.text.sequences import Sequences, concatenate, truncate
 from lstm_ray.text.tokenize import tokenize
@@ -181,14 +181,7 @@ def find_all_shards(config: TrainConfig, progress: Progress = ignore) -> list[Sh
     columns = (config.text_column, config.label_column, mapping := label_mapping(config))
     if (doubt := mapping.doubt()) is not None:
         progress(f"warning: {doubt}")
-    reported: set[Event] = set()
-
-    def once(event: Event) -> None:
-        """Reports a note that holds for both sides once."""
-        if event not in reported:
-            reported.add(event)
-            progress(event)
-
+    once = functools.cache(progress)  # a note may hold for both sides
     is_validation = False if config.validation else None
     shards = find_shards(
         config.train, *columns, is_validation=is_validation, group_column=config.validation_group, progress=once

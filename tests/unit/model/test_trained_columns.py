@@ -11,11 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from lstm_ray.cli.app import main
+from lstm_ray.config import CalibrateConfig, EvaluateConfig, ScoreConfig
 from lstm_ray.errors import InputError
-from lstm_ray.evaluate.calibration import CalibrateConfig, calibrate
-from lstm_ray.evaluate.evaluation import EvaluateConfig, evaluate
+from lstm_ray.evaluate.calibration import calibrate
+from lstm_ray.evaluate.evaluation import evaluate
 from lstm_ray.progress import ignore
-from lstm_ray.score.run import ScoreConfig, score
+from lstm_ray.score.run import score
 
 TRAINED = {
     "text_column": "Was man sagt",
@@ -81,6 +82,16 @@ def test_columns_that_the_file_lacks_or_that_are_given_are_not_named(tmp_path: P
     pq.write_table(pq.read_table(file).slice(0, 0), other)
     assert "trained" not in error_of("evaluate", str(other), bundle, tmp_path / "out", **TRAINED)
     assert "trained" not in error_of("score", str(tmp_path / "missing.parquet"), bundle, tmp_path / "out")
+
+
+def test_the_training_is_not_named_where_other_columns_are_meant(tmp_path: Path, bundle: str, file: str) -> None:
+    meant = {"text_column": "sagt", "label_column": "nr", "positive_labels": ("4",), "negative_labels": ("1",)}
+    assert "trained" not in error_of("evaluate", file, bundle, tmp_path / "out", by=("lost",), **meant)
+    damaged = bytearray(Path(file).read_bytes())
+    damaged[4:200] = bytes(196)
+    Path(file).write_bytes(damaged)
+    for command, settings in (("evaluate", meant), ("calibrate", meant), ("score", {"text_column": "sagt"})):
+        assert "trained" not in error_of(command, file, bundle, tmp_path / "out", **settings)
 
 
 def test_predict_names_the_column_in_the_command_that_scores_a_file(

@@ -210,15 +210,15 @@ def test_files_keep_their_order_however_many_footers_a_thread_reads(
 
 
 def test_the_fingerprint_is_that_of_the_versions_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Names and order of settings must not change it; other scores change the version. Recorded with 0.1.0."""
+    """Names and order of settings must not change it; other scores change the version. Recorded with 0.3.0."""
     monkeypatch.chdir(tmp_path)
     write(Path("a.parquet"), {"body": ["a", "b", "c"], "id": [1, 2, 3]})
     file = InputFile("a.parquet", 123, "2026-01-02T03:04:05", {"year": "2026"})
     monkeypatch.setattr(plans, "find_inputs", lambda inputs, notify: [file])
-    monkeypatch.setattr(plans, "SCORES_VERSION", "0.1.0")
+    monkeypatch.setattr(plans, "SCORES_VERSION", "0.3.0")
     settings = {"text_column": "body", "keep_columns": "id", "prefix": "new_", "max_rows": 2, "rows_per_part": 1}
     made = plan("in", engine="native", actors=3, output="out", **settings)
-    assert made.layout.fingerprint == "e0330c1e1564d79b1fe4c6e97972d03882c753cd6fa9218fd704cbae8af805b2"
+    assert made.layout.fingerprint == "01fa8e0fc129301ec005257d63a8b544d1b5b4d288bbb11941dd25239d100c9f"
 
 
 # Columns that are there twice
