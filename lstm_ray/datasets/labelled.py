@@ -115,7 +115,8 @@ def find_shards(
     for file in files:
         with open_parquet(file) as parquet:
             check_text_column(file, parquet, text_column, label_column)
-            is_text = _check_labels(file, parquet, label_column, mapping, files)
+            _check_labels(file, parquet, label_column, mapping, files)
+            is_text = is_text_type(_type_of(file, parquet, label_column, "--label-column"))
             if group_column is not None:
                 _type_of(file, parquet, group_column, "--validation-group")
             for column in by:
@@ -342,18 +343,14 @@ def _type_of(
 
 def _check_labels(
     file: InputFile, parquet: pq.ParquetFile, column: str, mapping: LabelMapping, files: Sequence[InputFile]
-) -> bool:
-    """Returns whether a file's labels are texts.
-
-    Raises:
-        InputError: They cannot be read; the advice is based on the labels in all files.
-    """
+) -> None:
+    """Raises InputError if a file's labels cannot be read, with advice based on the labels in all files."""
     kind = _type_of(file, parquet, column, "--label-column")
     problem = mapping.problem(kind)
     if problem is None and not mapping.is_given:
         problem = why_reversed(class_names(parquet.schema_arrow, column))
     if problem is None or not parquet.metadata.num_rows:  # without a value, a writer guesses the type
-        return is_text_type(kind)
+        return
     if is_text_type(kind):
         labels, numbers = _read_labels(files, column)
         if numbers is not None and has_words(labels):

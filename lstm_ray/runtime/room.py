@@ -77,7 +77,8 @@ class Asked:
 
     def fewer(self, cores: int) -> str:
         """Returns options that start fewer, as text: --workers 0 or --workers 2; "" if there are none."""
-        numbers = [] if self.gpus else [0]  # with 0, no GPUs can be asked for
+        # With 0, no GPUs can be asked for; for trials it means as many as there are cores.
+        numbers = [] if self.gpus or self.kind == "trials" else [0]
         if self.at_once(cores) < self.most:
             numbers.append(self.at_once(cores))
         return " or ".join(f"{_OPTION[self.kind]} {number}" for number in numbers)

@@ -169,10 +169,13 @@ def _changed_inputs(earlier: Sequence[dict[str, Any]], plan: Plan) -> list[str]:
     now = {file["path"]: file for file in _as_json(plan.files)}
     if before and now and before.keys().isdisjoint(now):
         return [f"its inputs were {_some(before)}, now {_some(now)}"]
+    bad = {file.path for file in plan.bad_files}
+    lost = [path for path in before if path not in now]
     kinds = (
         ([path for path in before if path in now and before[path] != now[path]], "has changed", "have changed"),
         ([path for path in now if path not in before], "is a new input", "are new inputs"),
-        ([path for path in before if path not in now], "is no longer an input", "are no longer inputs"),
+        ([path for path in lost if path in bad], "cannot be read any more", "cannot be read any more"),
+        ([path for path in lost if path not in bad], "is no longer an input", "are no longer inputs"),
     )
     found = [f"{_some(paths)} {one if len(paths) == 1 else more}" for paths, one, more in kinds if paths]
     return found or ([] if list(before) == list(now) else ["the inputs are in another order"])

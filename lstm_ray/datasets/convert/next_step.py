@@ -18,7 +18,7 @@ PLACEHOLDER = "COLUMN"
 """Where it is unclear which column has the labels, or its name is too long."""
 
 _TEXT, _LABEL = "text", "label"
-_WORD = r"(?:^|\s)\p{L}"  # the beginning of one
+_WORD = r"\p{Lo}|\p{L}+[^\s\p{L}]*(?:\s|$)"  # or a letter of a script without spaces
 _MOST_NAMED = 5  # columns in a note
 _MOST_GROUPS = 16  # row groups whose labels are looked at
 _MOST_BYTES = 4 << 20  # of a column in a row group that is read as a whole, as labels are: each takes some bits
@@ -60,7 +60,7 @@ def next_command(
 
 def note_on_placeholder(path: Path, command: Sequence[str]) -> str | None:
     """Returns which columns may have the labels, and what is in them, if `next_command` could not choose; else None."""
-    if PLACEHOLDER not in command[-1:]:
+    if list(command[-2:]) != ["--label-column", PLACEHOLDER]:
         return None
     text = command[command.index("--text-column") + 1] if "--text-column" in command else _TEXT
     with pq.ParquetFile(path) as parquet:

@@ -16,6 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 import lstm_ray
+from lstm_ray import storage
 from lstm_ray.cli.app import app
 from lstm_ray.config import EvaluateConfig, Precision
 from lstm_ray.errors import BundleError, ConfigError, InputError, OutputError, ReportError
@@ -239,16 +240,23 @@ def test_figures_are_not_lost_with_the_predictions(tmp_path: Path, tiny_bundle: 
         def write_table(self, *_: Any) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
+    def fail(path: str, _: bytes) -> None:
+        raise OutputError(f"{path}: full")
+
     path = tmp_path / "predictions.parquet"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pq, "ParquetWriter", Full)
         with pytest.raises(ReportError, match=r"predictions\.parquet: cannot be written: no space left") as raised:
             measured(tmp_path, tiny_bundle, [0, 1, 1], predictions=str(path), output=str(tmp_path / "out"))
         command = ["evaluate", str(tmp_path / "reviews.parquet"), "--model", str(tiny_bundle)]
-        ended = CliRunner().invoke(app, [*command, "--predictions", str(path)])
+        ended = CliRunner().invoke(app, [*command, "--predictions", str(path), "--output", str(tmp_path / "shown")])
+        patch.setattr(storage, "write_bytes", fail)
+        with pytest.raises(ReportError, match=r"predictions\.parquet: cannot .*; .*both/report\.html: full$"):
+            measured(tmp_path, tiny_bundle, [0, 1, 1], predictions=str(path), output=str(tmp_path / "both"))
     assert isinstance(ended.exception, ReportError)
     assert "accuracy" in ended.stdout
     assert "predictions" not in ended.stdout
+    assert re.search(f"^report +{tmp_path}/shown/report.html$", ended.stdout, re.MULTILINE)
     assert raised.value.result.counts.rows == 3
     assert (tmp_path / "out" / "report.html").exists()
     assert not path.exists()

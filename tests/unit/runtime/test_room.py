@@ -86,7 +86,7 @@ def test_what_nodes_lack(asked: Asked, nodes: list[Nodes], lack: tuple[str, str]
         (
             Asked(1, 9, cpus=1, gpus=0, kind="trials"),
             "up to 9 trials on this machine's 2 cores take turns, and each is a process with its own TensorFlow (some "
-            "0.7 GB): use --concurrency 0 or --concurrency 2",
+            "0.7 GB): use --concurrency 2",
         ),
         (Asked(4, 4, cpus=0.5, gpus=0), None),
         (Asked(1, 1, cpus=9, gpus=0), None),

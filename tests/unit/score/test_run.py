@@ -551,6 +551,9 @@ def test_other_inputs_are_named(run: Run, place: Path) -> None:
     said = rf"{place}/in/c.parquet, {place}/in/d.parquet and 3 more are new inputs; {b} is no longer an input\)"
     with pytest.raises(OutputError, match=said):
         run()
+    b.write_bytes(b"not Parquet")
+    with pytest.raises(OutputError, match=rf"3 more are new inputs; {b} cannot be read any more\)"):
+        run(max_bad_files=1)
 
 
 def test_scores_of_an_older_version_say_what_they_can(run: Run, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

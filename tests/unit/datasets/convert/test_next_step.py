@@ -139,6 +139,7 @@ def test_a_column_that_is_given_has_the_labels(tmp_path: Path) -> None:
         ({"name": ["Anna", None], "Urteil": [None, "gut so"]}, "Urteil"),
         ({"product description": ["a very long text about a camera"] * 9, "Review Text": ["ok"] * 9}, "Review Text"),
         ({"Review Text": ["ok"] * 9, "text": ["ok"] * 9}, "text"),
+        ({"name": ["Anna Berta Maier"] * 9, "评论": ["这部电影很好看"] * 9}, "评论"),
         ({"comment": pa.nulls(9, pa.string()), "Urteil": ["gut"] * 9}, "Urteil"),
     ],
 )
