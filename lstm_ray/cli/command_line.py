@@ -8,8 +8,8 @@ from typing import Any
 
 import typer
 
-from lstm_ray.cli.help import UsageError, commands_called
 from lstm_ray.cli.options import as_setting
+from lstm_ray.cli.usage import UsageError, commands_called
 from lstm_ray.config import COMMANDS, Settings, missing, name_in_messages, resolve
 from lstm_ray.errors import ConfigError
 from lstm_ray.wording import either

@@ -64,7 +64,8 @@ def find_ray(address: str, notify: Callable[[str], None]) -> str:
     beside = HostPort(given.host, port)
     if not _is_reached(beside, as_ray=True):
         raise ConnectionError(
-            f"the program that answers there is not Ray; Ray's default port is {RAY_PORT}, for ray:// {CLIENT_PORT}"
+            "the program that answers there is not Ray, but perhaps its dashboard; Ray's default port is "
+            f"{RAY_PORT}, for ray:// {CLIENT_PORT}"
         )
     notify(f"{given} is Ray's dashboard: Ray itself was found at {scheme}{beside}")
     return f"{scheme}{beside}"

@@ -13,7 +13,7 @@ import typer
 
 import lstm_ray
 from lstm_ray.cli.app import app
-from lstm_ray.cli.help import commands_called
+from lstm_ray.cli.usage import commands_called
 from lstm_ray.errors import ConfigError, OutputError
 from lstm_ray.progress import Count
 from lstm_ray.train import run
