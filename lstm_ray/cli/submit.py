@@ -138,7 +138,8 @@ def stop(job_id: JobId, address: Address = "auto") -> None:
     job = client.Jobs(address, console.say).stop(job_id)
     if not job.has_ended:
         raise LstmRayError(f"{job_id} was asked to stop, but is still {job.status.lower()}")
-    console.say(f"{job_id}: {job.status.lower()}; submitting the same job file again resumes it")
+    again = "" if job.status == "SUCCEEDED" else "; submitting the same job file again resumes it"
+    console.say(f"{job_id}: {job.status.lower()}{again}")
 
 
 def _follow(cluster: Jobs, job_id: str) -> None:

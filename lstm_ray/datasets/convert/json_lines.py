@@ -109,8 +109,10 @@ class JsonRows:
         try:  # not strict: tabs and the like stand for themselves
             return json.loads(text, strict=False, parse_int=_integer, parse_float=_number, object_pairs_hook=_object_of)
         except (ValueError, RecursionError) as error:
+            # Python counts lines in the text that it was given, which is one line.
+            what = f"{error.msg} at character {error.pos + 1:,}" if isinstance(error, json.JSONDecodeError) else error
             raise InputError(
-                f"{self._lines.path}: line {self._lines.number:,}: {error}: {_EXPECTED}{self._remedy(text, error)}"
+                f"{self._lines.path}: line {self._lines.number:,}: {what}: {_EXPECTED}{self._remedy(text, error)}"
             ) from error
 
     def _remedy(self, text: str, error: Exception) -> str:

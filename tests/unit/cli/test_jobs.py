@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -30,6 +30,11 @@ class Cluster:
         """Returns the jobs."""
         return JOBS
 
+    def stop(self, name: str) -> Job:
+        """Returns a job that had ended, or ends now."""
+        (job,) = (job for job in JOBS if job.id == name)
+        return job if job.has_ended else replace(job, status="STOPPED")
+
 
 def test_a_list_for_programs_has_a_json_object_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "Jobs", Cluster)
@@ -40,6 +45,15 @@ def test_a_list_for_programs_has_a_json_object_a_job(monkeypatch: pytest.MonkeyP
     shown = CliRunner().invoke(app, ["jobs", "list", "--quiet"])
     assert shown.stdout.splitlines()[0] == "Jobs"
     assert shown.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [("a", "a: succeeded"), ("b", "b: stopped; submitting the same job file again resumes it")]
+)
+def test_a_job_that_has_succeeded_is_not_to_be_resumed(monkeypatch: pytest.MonkeyPatch, name: str, shown: str) -> None:
+    monkeypatch.setattr(client, "Jobs", Cluster)
+    done = CliRunner().invoke(app, ["jobs", "stop", name, "--address", "head:6379"])
+    assert done.output.splitlines()[1:] == [shown]
 
 
 @pytest.mark.parametrize(("host", "is_here"), [("127.0.0.1", True), ("192.0.2.1", False)])
