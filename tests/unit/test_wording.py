@@ -106,15 +106,15 @@ def test_very_many_names_are_not_all_listed() -> None:
         ),
         (
             "text",
-            ["Sterne", "Bewertung"],
+            ["Overall", "Comment"],
             "--text-column",
-            "no column 'text'; it has 'Sterne', 'Bewertung': did you mean --text-column Bewertung?",
+            "no column 'text'; it has 'Overall', 'Comment': did you mean --text-column Comment?",
         ),
         (
             "label",
-            ["Sterne", "Bewertung"],
+            ["Overall", "Comment"],
             "--label-column",
-            "no column 'label'; it has 'Sterne', 'Bewertung': did you mean --label-column Sterne?",
+            "no column 'label'; it has 'Overall', 'Comment': did you mean --label-column Overall?",
         ),
         ("a.b", ["a", "b"], "--by", "no column 'a.b'; it has 'a', 'b': write 'b' of 'a' to a column of its own"),
         (

@@ -170,7 +170,7 @@ def test_a_missing_or_wrong_column_is_named(tmp_path: Path, text_column: str, la
         ({"Review Text": ["a"], "Star Rating": [1]}, "--text-column 'Review Text' --label-column 'Star Rating'?"),
         ({"Review Text": ["a"], "label": [1], "stars": [1]}, "--text-column 'Review Text'?"),
         ({"Review Text": ["a"], "id": [1]}, "--text-column 'Review Text'?"),
-        ({"Bewertung": ["a"], "Sterne": [1]}, "--text-column Bewertung --label-column Sterne?"),
+        ({"comment": ["a"], "overall": [1]}, "--text-column comment --label-column overall?"),
         ({"texts": [1], "Review": ["a"]}, "--text-column Review?"),
     ],
     ids=str,
