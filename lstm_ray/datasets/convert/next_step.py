@@ -66,7 +66,7 @@ def note_on_placeholder(path: Path, command: Sequence[str]) -> str | None:
     with pq.ParquetFile(path) as parquet:
         values = {name: _some_values(parquet, name) for name in parquet.schema_arrow.names if name != text}
     found = [
-        f"{shortened(repr(name))} ({describe_labels(some)})" for name, some in values.items() if may_be_labels(some)
+        f"{shortened(repr(name))} ({describe_labels(some)})" for name, some in values.items() if _may_be_labels(some)
     ]
     if not found:
         return None
@@ -97,7 +97,7 @@ def _label_among(names: Collection[str], parquet: pq.ParquetFile) -> str | None:
     if named is not None and may_be_labels(some := _some_values(parquet, named)) and are_clear(some):
         return named  # without reading the others, of which there may be thousands
     values = {name: _some_values(parquet, name) for name in names}
-    possible = [name for name, some in values.items() if may_be_labels(some)]
+    possible = [name for name, some in values.items() if _may_be_labels(some)]
     by_words = [name for name in possible if is_text_type(values[name].type) and are_clear(values[name])]
     usual = usual_column("--label-column", possible)
     if usual is not None and (len(by_words) != 1 or are_clear(values[usual])):
@@ -107,6 +107,12 @@ def _label_among(names: Collection[str], parquet: pq.ParquetFile) -> str | None:
     if not possible:  # what `train` says of a column without two labels helps more than no column
         return named
     return possible[0] if len(names) == 1 else PLACEHOLDER
+
+
+def _may_be_labels(values: pa.ChunkedArray) -> bool:
+    """Returns whether a column of any name may have labels: not if each row has a value of its own, as in ids."""
+    are_ids = len(values) > 2 and pc.count_distinct(values).as_py() == len(values)
+    return may_be_labels(values) and not are_ids
 
 
 def _some_values(parquet: pq.ParquetFile, column: str) -> pa.ChunkedArray:

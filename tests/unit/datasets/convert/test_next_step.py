@@ -69,6 +69,7 @@ def test_what_is_clear_is_given(tmp_path: Path, columns: dict[str, list[Any]], o
         ({"text": LONG}, ""),
         ({"text": pa.array([], pa.string())}, ""),
         ({"text": LONG * 15, "id": range(30)}, ""),
+        ({"text": LONG * 5, "id": range(1, 11)}, ""),
         (
             {name: [f"{name} of film {number}" for number in range(30)] for name in ("title", "long review")},
             " --text-column 'long review'",
