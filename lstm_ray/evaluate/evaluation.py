@@ -17,7 +17,7 @@ from lstm_ray.config import CalibrateConfig, EvaluateConfig, with_paths
 from lstm_ray.datasets.labelled import Shard, describe_left_out, doubt_left_out, find_shards, list_labels, sample_rows
 from lstm_ray.datasets.labels import label_mapping
 from lstm_ray.datasets.seen import describe_lost, describe_seen
-from lstm_ray.errors import InputError, OutputError, ReportError
+from lstm_ray.errors import ConfigError, InputError, OutputError, ReportError
 from lstm_ray.evaluate.counts import BinaryCounts
 from lstm_ray.evaluate.groups import GroupResult, Outcomes, add_outcomes, compare_groups
 from lstm_ray.evaluate.intervals import Interval, intervals
@@ -185,6 +185,8 @@ def _check_outputs(config: EvaluateConfig) -> None:
     if config.output is not None:
         storage.check_empty(config.output)
     if config.predictions is not None:
+        if config.output is not None and storage.absolute(config.predictions) == storage.absolute(config.output):
+            raise ConfigError(f"--predictions and --output are both {config.output}: one is a file, one a directory")
         check_parquet_name(config.predictions)
         if storage.exists(config.predictions):
             raise OutputError(f"{config.predictions}: exists: choose another --predictions")

@@ -297,6 +297,8 @@ def test_predictions_say_all_that_the_metrics_do(tmp_path: Path, tiny_bundle: Pa
         there = pq.read_table(row["file"]).slice(row["row"], 1).to_pylist()[0]
         assert (there["text"], there["label"]) == (row["text"], row["label"])
         assert (row["probability"] > 0.5) == (row["sentiment"] == "positive") == (row["right"] == (row["label"] == 1))
+    with pytest.raises(ConfigError, match=f"--predictions and --output are both {tmp_path}/ev: one is a file"):
+        evaluated(tmp_path, tiny_bundle, predictions=f"{tmp_path}/./ev", output=f"{tmp_path}/ev")
     with pytest.raises(OutputError, match=r"p\.parquet: exists: choose another --predictions"):
         evaluated(tmp_path, tiny_bundle, predictions=str(path))
     with pytest.raises(OutputError, match=r"p\.csv: would be Parquet, not CSV: name it .*/p\.parquet$"):
