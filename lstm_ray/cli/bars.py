@@ -19,15 +19,15 @@ from lstm_ray.progress import LINE_EVERY_S, Count, Event, Progress
 from lstm_ray.wording import on_one_line
 
 _LINE_EVERY_S_VERBOSE = 1.0
-_SETTLES_S = 1.0  # after the first unit: workers that began together finish their first units together
-_MEASURED_S = 3.0  # before a speed is shown that comes from the time between updates
+_SETTLES_S = 1.0  # after the first completed units: workers that start together complete their first units together
+_MEASURED_S = 3.0  # minimum time before a computed speed is shown
 
 
 class Bar:
     """Progress of counted work: a bar on a terminal, a line every 10 s elsewhere, every second with --verbose.
 
     Speed and time left are computed from the whole time since the work began, including evaluation and checkpoints.
-    Unless the caller measures the speed, the work begins with the first units that are done: before them, Ray starts.
+    Unless the caller measures the speed, timing starts at the first completed units, to exclude Ray's startup.
     """
 
     def __init__(self, unit: str) -> None:
@@ -45,13 +45,13 @@ class Bar:
             done: Units done.
             total: All units.
             title: The current work, such as "epoch 2/5".
-            rate: Units per second of the last moment, if the caller measures it: shown in the first seconds.
+            rate: Current speed in units per second, if the caller measures it: shown in the first seconds.
         """
         now = time.perf_counter()
         self._position = f"{done:,} of {total:,} {self._unit}"
-        pace = self._pace(now, done, is_at_work=rate is not None)
-        speed = f"{pace or rate:,.0f} {self._unit}/s" if pace or rate else ""
-        left = f"{_clock((total - done) / pace)} left" if pace else ""
+        average = self._average_speed(now, done, is_at_work=rate is not None)
+        speed = f"{average or rate:,.0f} {self._unit}/s" if average or rate else ""
+        left = f"{_clock((total - done) / average)} left" if average else ""
         if (terminal := console.for_bars()) is not None:
             self._draw(terminal, done, total, title, "  ".join(filter(None, (speed, left))))
             if done >= total:
@@ -60,8 +60,8 @@ class Bar:
             self._shown = now
             console.say((f"{title}: " if title else "") + ", ".join(filter(None, (self._position, speed, left))))
 
-    def _pace(self, now: float, done: int, *, is_at_work: bool) -> float:
-        """Returns the units per second since the work began; 0 if that is too short ago to tell."""
+    def _average_speed(self, now: float, done: int, *, is_at_work: bool) -> float:
+        """Returns the average speed since timing started, in units per second; 0 before `_MEASURED_S` have passed."""
         if self._begun is None:
             self._begun = now, done
             if is_at_work:

@@ -113,7 +113,7 @@ def _stop_everywhere(content: dict[str, object], workers: list[str]) -> str:
 
 
 def _stop_command(content: dict[str, object], name: str) -> str:
-    """Returns the command with which a definition stops Ray before starting it, because it contains Ray's path."""
+    """Returns the `ray stop` command from the definition's start commands, which includes the path to Ray."""
     lines = [line for line in at(content, [name], list) or [] if isinstance(line, str)]
     return next((line for line in lines if "ray stop" in line and "ray start" not in line), "ray stop")
 

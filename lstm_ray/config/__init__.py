@@ -4,35 +4,35 @@ These models are the only place where a setting is declared. The command line bu
 (`lstm_ray.cli.options`), job files are read into them, and every output contains the resolved settings as
 `config.yaml`. Precedence: option > job file > preset > default (resolve.py, job_file.py, presets.py).
 
-    Settings                    base.py
-    ├── InputSettings           shared.py     inputs                             ScoreConfig, Measure-, SplitConfig
-    ├── BundleSettings          shared.py     the model                          ScoreConfig, Measure-, `predict`
-    ├── ColumnSettings          shared.py     where texts are                    SplitConfig
-    │   └── RowSettings         shared.py     which rows                         all others
-    ├── LabelSettings           shared.py     where labels are, what they mean   TrainConfig, MeasureSettings
-    ├── Threshold               shared.py     the threshold itself
-    │   ├── ThresholdSettings   shared.py     how it is chosen                   TrainConfig, MeasureSettings
-    │   └── DecisionSettings    shared.py     how a probability is decided       ScoreConfig, `predict`, loaded models
-    ├── PrecisionSettings       shared.py     how exactly scores are computed    the same, and EvaluateConfig
-    ├── RaySettings             shared.py     address of the Ray cluster         TrainConfig, ScoreConfig
-    ├── TokenSettings           model.py      how a text is split into words     VectorsConfig
-    │   └── TextSettings        model.py      how a text becomes token ids       TrainConfig, bundles
-    ├── ModelSettings           model.py      the network                        TrainConfig, bundles
-    ├── SkipGramSettings        vectors.py    how word vectors are learned       VectorsConfig
-    ├── MeasureSettings         evaluate.py   a model and rows with labels       Evaluate- and CalibrateConfig
-    ├── RunSettings             train/        what a run reads and writes        TrainConfig
-    ├── WordSettings            train/        vocabulary, vectors, pretraining   TrainConfig
-    ├── LearningSettings        train/        epochs, steps, loss                TrainConfig
-    ├── ComputeSettings         train/        where training runs                TrainConfig
+    Settings                   base.py
+    ├── InputSettings          shared.py    inputs                             ScoreConfig, MeasureSettings, SplitConfig
+    ├── BundleSettings         shared.py    the model                          ScoreConfig, MeasureSettings, `predict`
+    ├── ColumnSettings         shared.py    where texts are                    SplitConfig
+    │   └── RowSettings        shared.py    which rows                         all others
+    ├── LabelSettings          shared.py    where labels are, what they mean   TrainConfig, MeasureSettings
+    ├── Threshold              shared.py    the threshold itself
+    │   ├── ThresholdSettings  shared.py    how it is chosen                   TrainConfig, MeasureSettings
+    │   └── DecisionSettings   shared.py    how a probability becomes a label  ScoreConfig, `predict`, loaded models
+    ├── PrecisionSettings      shared.py    numeric precision of scoring       the same, and EvaluateConfig
+    ├── RaySettings            shared.py    address of the Ray cluster         TrainConfig, ScoreConfig
+    ├── TokenSettings          model.py     how a text is split into words     VectorsConfig
+    │   └── TextSettings       model.py     how a text becomes token ids       TrainConfig, bundles
+    ├── ModelSettings          model.py     the network                        TrainConfig, bundles
+    ├── SkipGramSettings       vectors.py   how word vectors are learned       VectorsConfig
+    ├── MeasureSettings        evaluate.py  a model and rows with labels       EvaluateConfig, CalibrateConfig
+    ├── RunSettings            train/       what a run reads and writes        TrainConfig
+    ├── WordSettings           train/       vocabulary, vectors, pretraining   TrainConfig
+    ├── LearningSettings       train/       epochs, steps, loss                TrainConfig
+    ├── ComputeSettings        train/       where training runs                TrainConfig
     │
-    ├── TrainConfig             train/
-    │   └── TuneConfig          tune.py       a search over these settings
-    ├── ScoreConfig             score.py
-    ├── EvaluateConfig          evaluate.py
-    ├── CalibrateConfig         evaluate.py
-    ├── VectorsConfig           vectors.py
-    ├── ConvertConfig           data.py       `data convert`
-    └── SplitConfig             data.py       `data split`
+    ├── TrainConfig            train/
+    │   └── TuneConfig         tune.py      a search over these settings
+    ├── ScoreConfig            score.py
+    ├── EvaluateConfig         evaluate.py
+    ├── CalibrateConfig        evaluate.py
+    ├── VectorsConfig          vectors.py
+    ├── ConvertConfig          data.py      `data convert`
+    └── SplitConfig            data.py      `data split`
 """
 
 from lstm_ray.config.base import COUNTERPARTS as COUNTERPARTS

@@ -145,7 +145,7 @@ def choices(facts: DataFacts, pretrain_epochs: int | None = None) -> dict[str, t
     if pretrain_epochs is None:
         pretrain_epochs, reason = _pretraining(facts)
         chosen["pretrain_epochs"] = (pretrain_epochs, reason)
-    if pretrain_epochs:  # the LSTM knows much already: it learns the labels in few epochs, and overfits in many
+    if pretrain_epochs:  # the LSTM knows much already: few epochs of fine-tuning are enough, and in many it overfits
         half = int(np.clip(75_000 // facts.rows, 3, epochs))
         chosen["epochs"] = (half, f"{rows}, after pretraining; the epoch with the best validation is kept")
         chosen["learning_rate"] = (0.003 if few else 0.002, f"{compared(_FEW_ROWS)}, after pretraining")
