@@ -137,7 +137,7 @@ class ModelSettings(Settings):
     )
     ngrams: int = learned(
         0,
-        "Maximum length, in words, of the n-grams of the linear part beside the LSTM; 0 leaves that part out.",
+        "Maximum length, in words, of n-grams in the n-gram part, a linear model beside the LSTM; 0 leaves it out.",
         panel="Model",
         ge=0,
         le=3,
@@ -146,7 +146,7 @@ class ModelSettings(Settings):
     )
     ngram_buckets: int = learned(
         2**20,
-        "Number of weights of the linear part; n-grams with the same hash share one.",
+        "Number of weights of the n-gram part; n-grams with the same hash share one.",
         panel="Model",
         ge=2,
         le=2**28,

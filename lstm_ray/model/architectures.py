@@ -9,7 +9,7 @@ lstm-ray.
       -> last state | max | mean | mean and max over time
       -> Dense(1, sigmoid)             float32[batch, 1], probability of the positive class
 
-Training steps use this model. With n-grams (`--ngrams`) the saved model has a second, linear part, whose logit is added
+Training steps use this model. With n-grams (`--ngrams`) the saved model has an n-gram part, whose logit is added
 before the sigmoid:
 
     token_ids int32[batch, time]
@@ -108,7 +108,7 @@ def _check_size(text: TextSettings, model: ModelSettings) -> None:
 
 
 def count_weights(text: TextSettings, model: ModelSettings) -> int:
-    """Returns the number of weights of lstm-ray's own network, without the linear part."""
+    """Returns the number of weights of lstm-ray's own network, without the n-gram part."""
     directions = 1 + model.bidirectional
     total, width = text.vocabulary_size * model.embedding_size, model.embedding_size
     for _ in range(model.layers):

@@ -30,7 +30,7 @@ C = TypeVar("C", bound=TrainConfig)
 
 _SAMPLED_SHARDS = 8  # row groups, spread over the files
 _SAMPLED_ROWS = 4_096
-_MOST_NGRAMS = 60_000_000  # that the linear part is fitted on, all rows' together; they take 2.5 GB
+_MOST_NGRAMS = 60_000_000  # that the n-gram part is fitted on, all rows' together; they take 2.5 GB
 _PRETRAINED_TEXTS = 450_000  # read by the language model in all its epochs: 35 minutes for those of IMDb, two cores
 # Without unlabelled texts, other rows and longer texts gain too little for the time that it takes.
 _PRETRAINED_ROWS = range(4_000, 20_000)

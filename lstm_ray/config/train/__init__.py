@@ -45,7 +45,7 @@ class TrainConfig(
 
     @property
     def refits_on_all_rows(self) -> bool:
-        """Returns whether the linear part is fitted again at the end, including the held-out rows."""
+        """Returns whether the n-gram part is fitted again at the end, including the held-out rows."""
         return self.ngrams > 0 and self.ngram_refit and not self.validation
 
     def may_change(self) -> set[str]:

@@ -114,20 +114,20 @@ class LearningSettings(Settings):
     )
     ngram_refit: bool = learned(
         False,
-        "After training, fit the linear part again, including the rows of --train held out for validation; the "
+        "After training, fit the n-gram part again, including the rows of --train held out for validation; the "
         "reported metrics are measured before that.",
         panel="Training",
     )
     ngram_rows: int = learned(
         0,
-        "Maximum number of rows to fit the linear part on, to save memory (40 bytes an n-gram); 0 takes all rows.",
+        "Maximum number of rows to fit the n-gram part on, to save memory (40 bytes an n-gram); 0 takes all rows.",
         panel="Training",
         ge=0,
         from_data=True,
     )
     ngram_c: float = learned(
         0.5,
-        "Inverse strength of the penalty (scikit-learn's C) in the first of the linear part's two regressions.",
+        "Inverse strength of the penalty (scikit-learn's C) in the first of the n-gram part's two regressions.",
         panel="Training",
         gt=0,
     )
