@@ -50,6 +50,11 @@ def advice(row: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
         f"{'log loss ' if is_loss else ''}{one:.4f}" for one in (mixed, lstm, ngrams)
     )
     baseline = f"the n-grams alone ({shown_ngrams})"
+    if row["lstm_share"] == 0 and row.get("validation_auc") == 0.5:  # the n-grams have no share either
+        return (
+            "the model gives all texts one probability, because neither the LSTM nor the n-grams predict the "
+            "validation rows: train on more rows"
+        )
     if row["lstm_share"] == 0:
         return f"the LSTM has no share in this model: on the validation rows it does not improve {baseline}: {to_try}"
     if sign * mixed <= sign * ngrams:

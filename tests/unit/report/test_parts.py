@@ -74,6 +74,9 @@ def test_a_network_without_a_share_is_pointed_out() -> None:
     found = advice({**row(0.8, 0.81, 0.8), "lstm_share": 0.0}, {})
     assert found is not None
     assert found.startswith("the LSTM has no share in this model")
+    constant = advice({**row(0.8, 0.81, 0.8), "lstm_share": 0.0, "validation_auc": 0.5}, {})
+    assert constant is not None
+    assert constant.startswith("the model gives all texts one probability")
 
 
 @pytest.mark.parametrize(
