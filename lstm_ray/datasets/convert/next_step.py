@@ -111,8 +111,9 @@ def _label_among(names: Collection[str], parquet: pq.ParquetFile) -> str | None:
 
 def _may_be_labels(values: pa.ChunkedArray) -> bool:
     """Returns whether a column of any name may have labels: not if each row has a value of its own, as in ids."""
-    are_ids = len(values) > 2 and pc.count_distinct(values).as_py() == len(values)
-    return may_be_labels(values) and not are_ids
+    if not may_be_labels(values):  # as lists, which Arrow does not count
+        return False
+    return len(values) <= 2 or pc.count_distinct(values).as_py() < len(values)
 
 
 def _some_values(parquet: pq.ParquetFile, column: str) -> pa.ChunkedArray:

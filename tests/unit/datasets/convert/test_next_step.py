@@ -75,7 +75,7 @@ def test_what_is_clear_is_given(tmp_path: Path, columns: dict[str, list[Any]], o
             " --text-column 'long review'",
         ),
         ({"text": LONG, "language": ["en", "en"], "length": [None, 4]}, ""),
-        ({"text": LONG, "tags": [["a"], ["b"]]}, ""),
+        ({"text": LONG * 2, "tags": [["a"], ["b"]] * 2}, ""),
     ],
 )
 def test_a_file_without_labels_is_to_be_scored(tmp_path: Path, columns: dict[str, Any], options: str) -> None:
