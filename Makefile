@@ -7,10 +7,13 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --co
 OLDEST ?= .venv-oldest
 TIER ?= second_tier
 
-# Unit tests run in several processes, each with a TensorFlow of its own, which takes 1.5 GB.
-# A file stays in one process, which builds its models once.
-UNIT := -n auto --maxprocesses 4 --dist loadfile tests/unit
-WITHOUT_RAY := tests/integration/test_score_faults.py tests/integration/test_score_wild_inputs.py
+# Number of processes that run tests, each with a TensorFlow of its own, which takes 1.5 GB. One of them runs the tests
+# that share a Ray, which mostly wait.
+JOBS ?= 3
+PARALLEL := -n $(JOBS)
+
+# Tests start hundreds of processes, which would all compile the package again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-second-tier test-all test-oldest check install clean
 
@@ -18,8 +21,7 @@ demo: install  ## train, evaluate and score on synthetic reviews; minutes
 	$(BIN)/lstm-ray demo --output demo
 
 test: check  ## format, lint, types, unit tests, training and scoring once on Ray; some 8 minutes on two cores
-	$(BIN)/python -m pytest -m "not second_tier" $(UNIT) $(WITHOUT_RAY)
-	$(BIN)/python -m pytest -m "not second_tier" tests/integration $(WITHOUT_RAY:%=--ignore=%)
+	$(BIN)/python -m pytest -m "not second_tier" $(PARALLEL) tests/integration tests/unit
 
 test-second-tier: $(VENV)/.test  ## faults, long runs, S3, jobs, several hosts
 	$(BIN)/python -m pytest -m "$(TIER)"
@@ -28,7 +30,7 @@ test-all: test test-second-tier test-oldest  ## everything
 
 # With warnings shown but no errors: old packages warn of what newer ones beside them deprecate.
 test-oldest: $(OLDEST)/.test  ## unit tests and a training on Ray with the oldest versions that pyproject.toml allows
-	$(OLDEST)/bin/python -m pytest -m "not second_tier" -o filterwarnings=default --disable-warnings $(UNIT)
+	$(OLDEST)/bin/python -m pytest -m "not second_tier" -o filterwarnings=default --disable-warnings $(PARALLEL) tests/unit
 	$(OLDEST)/bin/python -m pytest -o filterwarnings=default --disable-warnings \
 		"tests/integration/test_train_on_ray.py::test_ray_workers_learn_what_one_process_learns[lstm-2]"
 

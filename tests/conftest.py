@@ -12,6 +12,7 @@ import hypothesis
 import numpy as np
 import pyarrow as pa
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from lstm_ray.config import Precision, TokenSettings, TrainConfig
 from lstm_ray.kernels.emitter import Target
@@ -44,6 +45,23 @@ def low_precision(request: pytest.FixtureRequest) -> Precision:
     if not FORMATS[precision].is_on(Target.host()):
         pytest.skip(f"needs a processor with {FORMATS[precision].instructions}")
     return precision
+
+
+class _Scheduling(LoadFileScheduling):
+    """Gives one process all tests of a file, which build its models once, and all tests that share a Ray."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        """Returns the name of the group that a test belongs to."""
+        file = super()._split_scope(nodeid)
+        return "ray" if file.startswith("tests/integration/") and not file.endswith(_WITHOUT_RAY) else file
+
+
+_WITHOUT_RAY = ("test_score_faults.py", "test_score_wild_inputs.py")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Scheduling:
+    """Takes our groups instead of those of xdist."""
+    return _Scheduling(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)  # before fixtures, some of which start Ray
