@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -33,6 +34,9 @@ MakeBundle = Callable[..., Path]
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.register_profile("others", deadline=None)
 hypothesis.settings.load_profile("repeatable")
+
+# Ray gives its workers a low priority; they would wait for minutes beside the unit tests.
+os.environ["RAY_worker_niceness"] = "0"
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts background processes so
     signal.signal(signal.SIGINT, signal.default_int_handler)
