@@ -87,8 +87,8 @@ def _settings() -> str:
     lines = [
         f"{_NOTE}# Settings\n",
         "A setting has the same name in [job files](../how-to/job-files.md) and in [Python](python.md). Its option is"
-        " described on [Command line](cli.md). Options and keywords take precedence over the job file, the job file over"
-        " the preset, and the preset over the default. For `train` and `tune`, the defaults below are those of the"
+        " described on [Command line](cli.md). Options and keywords take precedence over the job file, the job file"
+        " over the preset, and the preset over the default. For `train` and `tune`, the defaults below are those of the"
         " preset `none`; without `preset`, both use `best` (`none` with `network` or `from_`).\n",
         "- **resume**: may have another value when a run resumes.\n- **tune**: may be searched.\n"
         "- **scores**: affects the output of `score`, which refuses an output directory with scores of another value.\n"

@@ -45,8 +45,8 @@ class ConvertConfig(Settings):
     )
     quote: str | None = setting(
         None,
-        'Character around values that contain a delimiter or a line break, or the word none; by default ", but none in '
-        ".tsv files.",
+        'Character around values that contain a delimiter or a line break; the word none disables it. By default ", in '
+        ".tsv files none.",
         panel=_FORMAT,
         metavar="CHARACTER",
     )

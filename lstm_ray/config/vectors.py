@@ -26,8 +26,8 @@ class SkipGramSettings(Settings):
     )
     subsample: float = setting(
         1e-3,
-        "Occurrences of words with a larger share of the texts than this are skipped at random, the more frequent the "
-        "word, the more of them; 0 skips none.",
+        "Words that make up more than this share of the texts are skipped at random, frequent ones more often; 0 skips "
+        "none.",
         panel="Training",
         ge=0,
         lt=1,

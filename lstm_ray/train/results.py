@@ -107,7 +107,7 @@ class Outcome:
 
     @property
     def measured_otherwise(self) -> str | None:
-        """Returns which other results are measured at which other threshold; None if all are at the model's."""
+        """Returns which results are measured at 0.5 or `threshold`, not at the model's threshold; None if none are."""
         if not self.metrics or self.metrics["threshold"] == self.config.epoch_threshold:
             return None
         others = "epochs, and LSTM and n-grams alone," if self.config.ngrams else "epochs"

@@ -133,8 +133,8 @@ class LearningSettings(Settings):
     )
     adversarial: float = learned(
         0.0,
-        "Adversarial training: train also on word vectors that are shifted to raise the loss, by this multiple of a "
-        "vector's length; 0 disables it.",
+        "Also train on word vectors that are shifted to raise the loss (adversarial training); this is the shift, as a "
+        "multiple of a vector's length; 0 disables it.",
         panel="Training",
         ge=0,
     )
