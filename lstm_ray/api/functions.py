@@ -244,7 +244,7 @@ def export(model: Path, *, format: str, output: Path) -> Exported:
     Args:
         model: The model bundle.
         format: "onnx", or "savedmodel", the format of TensorFlow Serving.
-        output: A new or empty directory; its export.json describes how to make the ids.
+        output: A new or empty directory; its export.json describes how to get the ids.
 
     Raises:
         ConfigError: The format is unknown, or the package that writes it is not installed.

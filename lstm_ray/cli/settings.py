@@ -46,7 +46,7 @@ def show(
         ),
     ] = None,
 ) -> None:
-    """Print all settings that a job file and a preset give, except those that training chooses for the data.
+    """Print all settings that result from a job file and a preset, except those that training chooses for the data.
 
     Example: lstm-ray config show train --preset bilstm
     """

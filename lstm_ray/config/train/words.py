@@ -56,8 +56,8 @@ class WordSettings(Settings):
     )
     pretrain_epochs: int = fixed(
         0,
-        "Passes over the texts of --train and --unlabelled before training, to learn to predict each next word; tune "
-        "pretrains only if this is given.",
+        "Passes over the texts of --train and --unlabelled before training, in which the LSTM learns to predict each "
+        "next word; tune pretrains only if this is given.",
         panel="Model",
         ge=0,
         from_data=True,
