@@ -18,8 +18,8 @@ Assumptions. Measured here (`Costs`; benchmarks/RESULTS.md has the commands):
 - A task costs the driver `driver_task_s`, half when it is handed out and half when its result comes, one task after the
   other; an actor `task_s`. That is all CPU time of the driver's process with 16 actors, though some of it is in
   parallel. More actors were not measured. To start an actor takes `driver_actor_s` (Ray's GCS, with 12 actors).
-- Requests to the object store: to plan, a HEAD and a GET a file, on 16 threads; for a task HEAD, HEAD, GET, GET, and
-  for each part HEAD and PUT. A task reads the text of its whole row groups. An actor does nothing else meanwhile.
+- Requests to the object store: to plan, a GET a file, on 16 threads; for a task HEAD, HEAD, GET, GET, and for each part
+  HEAD and PUT. A task reads the text of its whole row groups. An actor does nothing else meanwhile.
 
 Not measured, plausible (`Cluster`, `Store`; choose your own in Python):
 

@@ -18,7 +18,7 @@ from typing import Any
 
 
 class LstmRayError(Exception):
-    """The work failed for a reason that the message explains."""
+    """A call or command failed; the message says why."""
 
     exit_code = 1
 
@@ -32,7 +32,7 @@ class OutputError(LstmRayError):
 
 
 class ReportError(OutputError):
-    """The report on a result, or its predictions, cannot be written.
+    """There is a result, but its report or predictions cannot be written.
 
     Attributes:
         result: The result itself.
@@ -52,7 +52,7 @@ class TrainingError(LstmRayError):
 
 
 class WorkerLostError(TrainingError):
-    """A worker died or does not answer. Another can resume training from the last checkpoint."""
+    """A worker died or does not answer. Training can resume from the last checkpoint with another worker."""
 
 
 class ConfigError(LstmRayError):

@@ -10,14 +10,14 @@ from typing import Any, TypeAlias
 
 @dataclass(frozen=True)
 class Count:
-    """How much of the work is done.
+    """Progress of the work: units done, of all units.
 
     Attributes:
         done: Units done.
         total: All units.
         unit: What is counted: rows, files, words.
-        stage: What is being done, such as "epoch 2/5"; "" if there is only one stage.
-        rate: Units per second of the last moment, if the work measures it itself.
+        stage: What is being done, such as "epoch 2/5"; empty if there is only one stage.
+        rate: Current units per second, if the work measures them itself.
     """
 
     done: int
@@ -36,7 +36,7 @@ class Epoch:
     """A completed epoch of training.
 
     Attributes:
-        row: Its row of the history.
+        row: The epoch's row of the history.
     """
 
     row: dict[str, Any]

@@ -42,8 +42,8 @@ def _cli() -> str:
     root: Any = typer.main.get_command(app)
     lines = [
         f"{_NOTE}# Command line\n",
-        "`lstm-ray COMMAND --help` shows the same. What commands read is on [Inputs](inputs.md), what they write on"
-        " [Files](files.md), and exit codes are on [Errors](errors.md).\n",
+        "`lstm-ray COMMAND --help` shows the same. [Inputs](inputs.md) describes what commands read, [Files](files.md)"
+        " what they write, and [Errors](errors.md) the exit codes.\n",
         _table(
             ("option of every command", ""),
             _options(root, [one for one in root.params if one.name in ("version", *_OF_ALL)]),
@@ -86,12 +86,13 @@ def _options(command: Any, parameters: Iterable[Any]) -> Iterator[tuple[str, str
 def _settings() -> str:
     lines = [
         f"{_NOTE}# Settings\n",
-        "The keys of [job files](../how-to/job-files.md), which are the keywords of [Python](python.md) too, and the"
-        " options of the [command line](cli.md), which describes each. Options take"
-        " precedence over the job file, the job file over the preset, and the preset over the defaults.\n",
-        "- **resume**: a resumed run may have another value.\n- **tune**: a search may draw it.\n"
-        "- **scores**: it decides what `score` writes; with another value the same output directory is refused.\n"
-        "- **data**: the preset `best` chooses it for the training data.\n",
+        "A setting has the same name in [job files](../how-to/job-files.md) and in [Python](python.md). Its option is"
+        " described on [Command line](cli.md). Options and keywords take precedence over the job file, the job file"
+        " over the preset, and the preset over the default. For `train` and `tune`, the defaults below are those of the"
+        " preset `none`; without `preset`, both use `best` (`none` with `network` or `from_`).\n",
+        "- **resume**: may have another value when a run resumes.\n- **tune**: may be searched.\n"
+        "- **scores**: affects the output of `score`, which refuses an output directory with scores of another value.\n"
+        "- **data**: the preset `best` chooses the value for the training data.\n",
     ]
     for command, kind in COMMANDS.items():
         known = [name for name in fields_in_order(kind) if command not in shown_as(kind, name).get("refused", ())]
@@ -101,7 +102,8 @@ def _settings() -> str:
     rows = [(f"`{name}`", *(_in_preset(preset, name) for preset in PRESETS)) for name in names]
     lines += [
         "## Presets\n",
-        "What a preset does not name has its default. `best` chooses what is marked **data**, here and above.\n",
+        "Settings that are not listed here have their defaults in every preset, except that `best` also chooses those"
+        " marked **data** above.\n",
         _table(("key", *(f"`{name}`" for name in PRESETS)), rows),
     ]
     return "\n".join(lines)
@@ -156,8 +158,8 @@ def _shown(value: Any) -> str:
 def _python() -> str:
     lines = [
         f"{_NOTE}# Python\n",
-        "Functions and classes of `lstm_ray`. [From a program or notebook](../how-to/python.md) shows how to use them;"
-        " keywords are the [settings](settings.md).\n",
+        "The functions and classes of `lstm_ray`. [From a program or notebook](../how-to/python.md) shows how to use"
+        " them. All [settings](settings.md) of a command are keywords of its function.\n",
         "## Functions\n",
     ]
     for function in (

@@ -68,10 +68,11 @@ def train(
     Example: lstm_ray.train("reviews.parquet", output="runs/first", preset="bilstm", epochs=3).metrics["accuracy"]
 
     Args:
-        train: Labelled reviews, as Parquet or a table; `validation` and `unlabelled` also take tables. During the call,
-            a table is stored as a file in the user's cache directory (XDG_CACHE_HOME, or ~/.cache).
-        output: Directory of the run. The same call resumes a run that is there.
-        job: YAML job file, or settings object, for everything that is not given here.
+        train: Labelled reviews, as Parquet or a table (Arrow, pandas, polars). `validation` and `unlabelled` may be
+            tables too. A table is stored as a file in the user's cache directory (XDG_CACHE_HOME, or ~/.cache) during
+            the call.
+        output: Directory of the run. If it contains a run, the same call resumes it.
+        job: YAML job file, or settings object, with all other settings.
         progress: Called with messages, row counts and epochs; for example `print`.
         settings: Any setting of `lstm-ray train`, by name.
 
@@ -110,8 +111,8 @@ def score(
     Args:
         inputs: Reviews as Parquet.
         model: The model bundle.
-        output: Directory for the scored Parquet. The same call resumes a run that is there.
-        job: YAML job file, or settings object, for everything that is not given here.
+        output: Directory for the scored Parquet. If it contains a run, the same call resumes it.
+        job: YAML job file, or settings object, with all other settings.
         progress: Called with messages, and counts of files and rows; for example `print`.
         settings: Any setting of `lstm-ray score`, by name.
 
@@ -146,7 +147,7 @@ def evaluate(
     Args:
         inputs: Labelled reviews, as Parquet or a table, as for `train`.
         model: The model bundle.
-        job: YAML job file, or settings object, for everything that is not given here.
+        job: YAML job file, or settings object, with all other settings.
         progress: Called with messages and row counts; for example `print`.
         settings: Any setting of `lstm-ray evaluate`, by name.
 
@@ -184,7 +185,7 @@ def calibrate(
         inputs: Labelled reviews that the model was not trained on, as Parquet or a table, as for `train`.
         model: The model bundle; it stays as it is.
         output: A new or empty directory for the new bundle.
-        job: YAML job file, or settings object, for everything that is not given here.
+        job: YAML job file, or settings object, with all other settings.
         progress: Called with messages and row counts; for example `print`.
         settings: Any setting of `lstm-ray calibrate`, by name.
 
@@ -217,9 +218,9 @@ def tune(
 
     Args:
         train: Labelled reviews, as Parquet.
-        output: Directory of the search. The same call resumes a search that is there.
+        output: Directory of the search. If it contains a search, the same call resumes it.
         search: The range of each searched setting: choice, uniform, log_uniform or integer.
-        job: YAML job file, or settings object, for everything that is not given here.
+        job: YAML job file, or settings object, with all other settings.
         progress: Called with messages; for example `print`.
         settings: Any setting of `lstm-ray tune`, by name.
 
@@ -243,7 +244,7 @@ def export(model: Path, *, format: str, output: Path) -> Exported:
     Args:
         model: The model bundle.
         format: "onnx", or "savedmodel", the format of TensorFlow Serving.
-        output: A new or empty directory; its export.json describes how to make the ids.
+        output: A new or empty directory; its export.json describes how to get the ids.
 
     Raises:
         ConfigError: The format is unknown, or the package that writes it is not installed.
@@ -272,7 +273,7 @@ def vectors(
     Args:
         text: Reviews as Parquet.
         output: File for the vectors, in word2vec's text format.
-        job: YAML job file, or settings object, for everything that is not given here.
+        job: YAML job file, or settings object, with all other settings.
         progress: Called with messages and word counts; for example `print`.
         settings: Any setting of `lstm-ray vectors`, by name.
 
@@ -296,7 +297,7 @@ def convert(
     progress: Progress | None = None,
     **settings: Any,
 ) -> Converted:
-    """Converts CSV, TSV or JSON, one file or several, to one file of Parquet, without changing any value.
+    """Converts files of CSV, TSV or JSON to one Parquet file; values are not changed.
 
     Example: lstm_ray.convert("reviews.csv", output="reviews.parquet").columns
 
@@ -304,13 +305,13 @@ def convert(
         source: CSV, TSV, JSON lines or JSON arrays of objects, perhaps compressed. Each column has one type over
             all files.
         output: The Parquet file.
-        job: YAML job file, or settings object, for everything that is not given here.
+        job: YAML job file, or settings object, with all other settings.
         progress: Called with counts of bytes; for example `print`.
         settings: Any setting of `lstm-ray data convert`, by name.
 
     Raises:
-        ConfigError: A setting is missing, unknown or not valid; a file's name does not tell the format; or two files
-            have different ones.
+        ConfigError: A setting is missing, unknown or not valid; the format is not clear from a file's name; or the
+            files have different formats.
         InputError: A file is missing, cannot be read as the format its name says, or has other columns than the
             first.
         OutputError: The output exists, is a directory, or cannot be written.
@@ -334,14 +335,14 @@ def split(
     progress: Progress | None = None,
     **settings: Any,
 ) -> tuple[SplitFile, SplitFile]:
-    """Splits Parquet into train.parquet and test.parquet; returns both: path, rows, groups.
+    """Splits Parquet into train.parquet and test.parquet; returns path and number of rows of both.
 
     Example: train, test = lstm_ray.split("reviews.parquet", output="reviews", by="product")
 
     Args:
-        inputs: Parquet with equal columns, or a table, as for `train`.
+        inputs: Parquet files with the same columns, or a table, as for `train`.
         output: Directory for the two files.
-        job: YAML job file, or settings object, for everything that is not given here.
+        job: YAML job file, or settings object, with all other settings.
         progress: Called with row counts, and notes on files that are left out; for example `print`.
         settings: Any setting of `lstm-ray data split`, by name.
 
@@ -375,12 +376,13 @@ def load(
         model: The model bundle.
         threshold: Probability above which a text counts as positive; None for the bundle's.
         unsure: Range of probabilities, such as "0.4:0.6" or (0.4, 0.6), that are labelled "unsure".
-        precision: "bf16" and "int8" score faster than "float32", and differ a little; the processor must have them.
+        precision: "bf16" and "int8" score faster than "float32", and a little differently; the processor must support
+            them.
 
     Raises:
         BundleError: The bundle is missing or damaged, or needs a newer version of lstm-ray.
-        ConfigError: The threshold is not between 0 and 1, or outside the unsure range; or the processor lacks the
-            instructions of that precision.
+        ConfigError: The threshold is not between 0 and 1, or not within `unsure`; or the processor does not support the
+            precision.
     """
     from lstm_ray.api.model import Model
 

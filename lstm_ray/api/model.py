@@ -41,7 +41,8 @@ class Prediction:
     """The score of a text.
 
     Attributes:
-        label: "positive", "negative" or, if asked for, "unsure"; None if the text cannot be scored.
+        label: "positive", "negative" or, with a range of unsure probabilities, "unsure"; None if the text cannot be
+            scored.
         probability: Probability of the positive class; None if the text cannot be scored.
         error: Why the text cannot be scored, such as "null_text" or "no_words"; otherwise None.
     """
@@ -57,8 +58,8 @@ class Explanation:
 
     Attributes:
         prediction: The score.
-        words: The distinct words that the model reads, by falling absolute weight; empty without a score. `weight` is
-            the log odds of the positive class, minus those of the text without the word: above 0, the word makes the
+        words: The distinct words that the model reads, largest absolute weight first; empty without a score. `weight`
+            is the log odds of the positive class minus those of the text without the word: above 0, the word makes the
             text more positive. `spans` are the word's positions in the text.
     """
 
@@ -74,7 +75,7 @@ class Model:
         labels: The names of the two classes, in the order of `predict_proba`.
         threshold: Probability above which a text counts as positive.
         metrics: Validation metrics of the epoch that was kept; empty if there was no validation.
-        note: A warning if the user code of the network has changed since training; else None.
+        note: A warning if the user code of the network has changed since training; otherwise None.
     """
 
     labels: tuple[str, str] = SENTIMENTS
@@ -98,8 +99,8 @@ class Model:
 
         Raises:
             BundleError: The bundle is missing or damaged, or needs a newer version of lstm-ray.
-            ConfigError: The threshold is not between 0 and 1, or outside the unsure range; or the processor lacks the
-                instructions of that precision.
+            ConfigError: The threshold is not between 0 and 1, or not within `unsure`; or the processor does not support
+                the precision.
         """
         with python_call(_ARGUMENTS):
             self.path = storage.absolute(as_path("model", path))
@@ -159,7 +160,9 @@ class Model:
     @overload
     def explain(self, texts: Iterable[Text]) -> list[Explanation]: ...
     def explain(self, texts: Text | Iterable[Text]) -> Explanation | list[Explanation]:
-        """Returns how much each word contributes to the score of each text; scores a text again without each word.
+        """Returns how much each word contributes to the score of each text.
+
+        This is slow: a text is scored again without each of its distinct words.
 
         Raises:
             InputError: A text is neither str, bytes nor None.

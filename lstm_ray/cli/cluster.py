@@ -71,7 +71,10 @@ def validate(
         ),
     ] = None,
     server: Annotated[
-        bool, typer.Option("--server", help="Have kubectl's Kubernetes cluster check it too; nothing is created.")
+        bool,
+        typer.Option(
+            "--server", help="Let kubectl's Kubernetes cluster check the file too, without creating anything."
+        ),
     ] = False,
 ) -> None:
     """Check a cluster definition, and report every mistake with its line and a remedy.
@@ -114,7 +117,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmat
 
 @app.command()
 def up(file: DefinitionFile, yes: Yes = False) -> None:
-    """Start the cluster of a definition, or update a running one to it.
+    """Start the cluster of a definition, or update it if it is running.
 
     Example: lstm-ray cluster up aws.yaml
     """
@@ -153,7 +156,7 @@ def status(
         typer.Option(
             "--address",
             metavar="auto|HOST:PORT",
-            help="Address of the Ray to show: auto for this machine's, HOST:PORT, or ray://HOST:PORT.",
+            help="Address of the Ray cluster to show: auto for this machine's, HOST:PORT, or ray://HOST:PORT.",
         ),
     ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,

@@ -15,7 +15,7 @@ from lstm_ray.cli.options import takes_settings
 from lstm_ray.config import ConvertConfig, SplitConfig
 from lstm_ray.wording import command_line, counted, shortened
 
-app = Commands(help="Fetch, make, convert or split a corpus of reviews.")
+app = Commands(help="Download, make, convert or split a corpus of reviews.")
 
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Directory for the Parquet files.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
@@ -25,10 +25,10 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing f
 def imdb(
     output: Output,
     archive: Annotated[
-        Path | None, typer.Option("--archive", metavar="FILE", help="Read this aclImdb_v1.tar.gz; download nothing.")
+        Path | None, typer.Option("--archive", metavar="FILE", help="aclImdb_v1.tar.gz to read instead of a download.")
     ] = None,
     url: Annotated[
-        str | None, typer.Option("--url", metavar="URL", help="Download from here instead of Stanford.")
+        str | None, typer.Option("--url", metavar="URL", help="URL to download from, instead of Stanford's.")
     ] = None,
     sha256: Annotated[
         str | None,
@@ -36,7 +36,7 @@ def imdb(
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Fetch the Stanford Large Movie Review Dataset (IMDb): train, test, unlabelled.
+    """Download the Stanford Large Movie Review Dataset (IMDb): train, test, unlabelled.
 
     The same command resumes an interrupted download.
 
@@ -68,9 +68,7 @@ def imdb(
 def demo(
     output: Output,
     rows: Annotated[int, typer.Option("--rows", metavar="N", min=1, help="Reviews to train on.")] = 20_000,
-    seed: Annotated[
-        int, typer.Option("--seed", metavar="N", min=0, help="Random seed: another one makes other reviews.")
-    ] = 0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Random seed of the reviews.")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
     """Make a corpus of synthetic reviews whose sentiment depends on word order.
@@ -96,8 +94,9 @@ def demo(
 def convert(config: ConvertConfig) -> None:
     """Convert CSV, TSV or JSON to Parquet: one file, or several with the same columns into one.
 
-    No value changes: a column with a value that no number represents exactly, such as 007, is kept as text.
-    Only NA, N/A, #N/A, NaN, null and none, in any case, become null among numbers or booleans; a note counts them.
+    Values are not changed: a column becomes numbers only if these represent every value exactly. A column with 007,
+    for example, is kept as text. In columns of numbers or booleans, NA, N/A, #N/A, NaN, null and none (in any letter
+    case) become null, and a note says how many.
 
     Example: lstm-ray data convert reviews.csv --output reviews.parquet
     """
@@ -125,10 +124,10 @@ def convert(config: ConvertConfig) -> None:
 @app.command()
 @takes_settings(SplitConfig)
 def split(config: SplitConfig) -> None:
-    """Split Parquet into train.parquet and test.parquet: each row into one of them, in order, with all its columns.
+    """Split Parquet into train.parquet and test.parquet, which keep the order of the rows and all columns.
 
-    All inputs have the same columns. Unless --by or --before is given, a row's text decides, so that equal texts stay
-    on one side.
+    All inputs must have the same columns. Unless --by or --before is given, the side of a row depends on its text, so
+    that equal texts stay on one side.
 
     Example: lstm-ray data split reviews.parquet --by product --test 0.2 --output reviews
     """

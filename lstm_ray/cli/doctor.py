@@ -17,7 +17,7 @@ def doctor(
     address: Annotated[
         str | None,
         typer.Option(
-            "--address", metavar="auto|HOST:PORT", help="Examine the nodes of this Ray, instead of this machine."
+            "--address", metavar="auto|HOST:PORT", help="Examine the nodes of this Ray cluster, not this machine."
         ),
     ] = None,
     storage: Annotated[

@@ -20,7 +20,7 @@ def export(
     ],
     output: Annotated[str, typer.Option("--output", "-o", metavar="DIR", help="New or empty directory for the files.")],
 ) -> None:
-    """Write a model for other runtimes, from token ids to probabilities; export.json describes how to make the ids.
+    """Export a model, from token ids to probabilities, for other runtimes; export.json describes how to get the ids.
 
     Example: lstm-ray export --model runs/first/model --format onnx --output exported
     """

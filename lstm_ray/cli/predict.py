@@ -36,7 +36,7 @@ def predict(
         list[str] | None,
         typer.Argument(
             metavar="TEXT",
-            help="Texts to score; - reads them from stdin, one per line. Put a text that begins with - after --.",
+            help="Texts to score; - reads them from stdin, one per line. Write -- before a text that begins with -.",
             show_default=False,
         ),
     ] = None,

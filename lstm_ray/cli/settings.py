@@ -26,7 +26,7 @@ def _kind(command: str) -> type[settings.Settings]:
 
 @app.command()
 def schema(command: Command) -> None:
-    """Print the JSON Schema of a command's job files, with the properties of each setting: path, may_change, ...
+    """Print the JSON Schema of a command's job files; each setting has its properties, such as path and may_change.
 
     Example: lstm-ray config schema train
     """
@@ -46,7 +46,7 @@ def show(
         ),
     ] = None,
 ) -> None:
-    """Print all settings as a job file and a preset resolve them, except those that training chooses for the data.
+    """Print all settings that result from a job file and a preset, except those that training chooses for the data.
 
     Example: lstm-ray config show train --preset bilstm
     """

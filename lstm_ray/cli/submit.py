@@ -30,14 +30,14 @@ JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's ID, as submi
 
 
 def submit(
-    job_file: Annotated[str, typer.Argument(metavar="JOB.yaml", help="What to run: settings, and `command`.")],
+    job_file: Annotated[str, typer.Argument(metavar="JOB.yaml", help="Job file with `command` and its settings.")],
     address: Address = "auto",
     storage: Annotated[
         str | None,
         typer.Option(
             "--storage",
             metavar="PATH",
-            help="Directory that all nodes share, or URI; the job's relative paths are below it.",
+            help="Directory that all nodes share, or URI; relative paths in the job file start there.",
         ),
     ] = None,
     working_dir: Annotated[

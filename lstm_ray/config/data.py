@@ -20,7 +20,7 @@ class ConvertConfig(Settings):
 
     source: tuple[str, ...] = setting(
         (),
-        "CSV, TSV, JSON lines or JSON arrays of objects; may be compressed (.gz, .bz2, .zst).",
+        "CSV, TSV, JSON lines or JSON arrays of objects, also compressed (.gz, .bz2, .zst).",
         panel=FILES,
         argument=True,
         must_be_given=True,
@@ -38,17 +38,21 @@ class ConvertConfig(Settings):
         metavar="NAME",
     )
     delimiter: str | None = setting(
-        None, "Separates values; by default a comma, in a .tsv file a tab.", panel=_FORMAT, metavar="CHARACTER"
+        None,
+        "Character between values; by default a comma, or a tab in .tsv files.",
+        panel=_FORMAT,
+        metavar="CHARACTER",
     )
     quote: str | None = setting(
         None,
-        'Encloses values that contain a delimiter or a line break, or none; by default ", in a .tsv file none.',
+        'Character around values that contain a delimiter or a line break; the word none disables it. By default ", in '
+        ".tsv files none.",
         panel=_FORMAT,
         metavar="CHARACTER",
     )
     escape: str | None = setting(
         None,
-        "Precedes a quote or delimiter that is part of a value; by default none.",
+        "Character before a quote or delimiter that is part of a value; by default none.",
         panel=_FORMAT,
         metavar="CHARACTER",
     )
@@ -87,16 +91,20 @@ class SplitConfig(ColumnSettings, InputSettings):
         metavar="COLUMN",
     )
     stratify: str | None = setting(
-        None, "Column, such as the label, each of whose values gets the same share.", panel=_SIDES, metavar="COLUMN"
+        None,
+        "Column, such as the label, whose values are all split in the same proportion.",
+        panel=_SIDES,
+        metavar="COLUMN",
     )
     before: str | None = setting(
         None,
-        "Date, or date and time in UTC: earlier rows, and those without a date, are for training, the rest for test.",
+        "Put rows before this date, or date and time in UTC, into train.parquet, and the rest into test.parquet; rows "
+        "without a date are for training.",
         panel=_SIDES,
         metavar="DATE",
     )
     date_column: str = setting("date", "Column of the dates.", panel=_SIDES, metavar="NAME")
-    seed: int = setting(0, "Random seed: another one makes another split.", panel=_SIDES, ge=0, le=2**32 - 1)
+    seed: int = setting(0, "Random seed of the split.", panel=_SIDES, ge=0, le=2**32 - 1)
 
     @field_validator("before", mode="before")
     @classmethod

@@ -41,7 +41,7 @@ class EvaluateConfig(PrecisionSettings, MeasureSettings):
     )
     predictions: str | None = setting(
         None,
-        "Parquet file to write with every row: text, label, probability, right or wrong.",
+        "Parquet file to write, with text, label and probability of every row, and whether the prediction is right.",
         panel=FILES,
         metavar="FILE",
         path="output",
@@ -51,13 +51,13 @@ class EvaluateConfig(PrecisionSettings, MeasureSettings):
     )
     by: Annotated[NameList, AfterValidator(_distinct)] = setting(
         (),
-        f"Measure each value of these columns too; {LENGTH} groups rows by their number of words.",
+        f"Columns to group the rows by: each group is measured too; {LENGTH} groups rows by their number of words.",
         panel=FILES,
         metavar="COLUMN,...",
     )
     compare: str | None = setting(
         None,
-        "Another model bundle, to compare on the same rows; always in float32.",
+        "Another model bundle to measure on the same rows, always in float32.",
         panel=FILES,
         metavar="DIR",
         path="input",
@@ -65,7 +65,8 @@ class EvaluateConfig(PrecisionSettings, MeasureSettings):
     # Unlike other commands', it may be None: no count of workers says that Ray is not wanted.
     address: Annotated[str | None, AfterValidator(without_password)] = setting(
         None,
-        "Ray to run on: auto, HOST:PORT or ray://HOST:PORT joins one, local starts one here; by default none is used.",
+        "Ray cluster to run on: auto, HOST:PORT or ray://HOST:PORT connects to a running cluster, local starts Ray on "
+        "this machine; by default Ray is not used.",
         panel="Compute",
         metavar="local|auto|HOST:PORT",
     )

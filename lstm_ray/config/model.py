@@ -83,12 +83,13 @@ class ModelSettings(Settings):
     )
     pooling: Pooling = learned(
         "last",
-        "What the classifier reads from the last LSTM layer: its last state, the maximum or mean over time, or both.",
+        "What the classifier reads from the last LSTM layer: the last state, the maximum over time, the mean over "
+        "time, or mean and maximum.",
         panel="Model",
     )
     mask: bool = learned(
         False,
-        "Skip padding: the network ignores it, and batches are only as long as their longest row.",
+        "Make the network ignore padding; batches are then only as long as their longest row.",
         panel="Model",
     )
     embedding_dropout: float = learned(
@@ -127,7 +128,7 @@ class ModelSettings(Settings):
     )
     output_dropout: float = learned(
         0.0,
-        "Share of what the classifier reads from the last LSTM layer dropped in training.",
+        "Share of the classifier's inputs (see --pooling) dropped in training.",
         panel="Model",
         ge=0,
         lt=1,

@@ -74,7 +74,7 @@ class ScoreConfig(RaySettings, PrecisionSettings, DecisionSettings, RowSettings,
     )
     max_bad_files: int = setting(
         0,
-        "How many unreadable input files may be set aside before the run fails.",
+        "Maximum number of unreadable input files to set aside; with more, the run fails.",
         panel=FILES,
         ge=0,
         fingerprint="nothing",

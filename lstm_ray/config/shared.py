@@ -53,7 +53,7 @@ class RowSettings(ColumnSettings):
 
     max_rows: int | None = fixed(
         None,
-        "Use only this many rows, for a quick try: a sample of the whole input, but with score the first rows.",
+        "Use at most this many rows, for a quick try: a random sample of the input; score takes the first rows.",
         panel=FILES,
         ge=1,
         fingerprint="value",
@@ -135,7 +135,8 @@ class RaySettings(Settings):
 
     address: Annotated[str, AfterValidator(without_password)] = free(
         "local",
-        "Ray to run on: local starts one here; auto, HOST:PORT (Ray's or the dashboard's), ray://HOST:PORT join one.",
+        "Ray cluster to run on: local starts Ray on this machine; auto, HOST:PORT (of Ray or its dashboard) or "
+        "ray://HOST:PORT connects to a running cluster.",
         panel="Compute",
         metavar="local|auto|HOST:PORT",
         fingerprint="nothing",
@@ -158,7 +159,7 @@ class Threshold(Settings):
 
     threshold: float | None = fixed(
         None,
-        "Probability above which a review counts as positive; by default 0.5 in training, then that of the model.",
+        "Probability above which a review counts as positive; by default the model's threshold, and 0.5 in training.",
         panel="Threshold",
         gt=0,
         lt=1,
@@ -171,7 +172,7 @@ class DecisionSettings(Threshold):
 
     unsure: str | None = setting(
         None,
-        "Range of probabilities whose sentiment is unsure, instead of negative or positive, for people to decide.",
+        "Range of probabilities that get the sentiment unsure, so that people can decide.",
         panel="Threshold",
         metavar="LOW:HIGH",
         examples=["0.4:0.6"],

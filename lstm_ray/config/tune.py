@@ -67,11 +67,11 @@ class TuneConfig(TrainConfig):
         searchable=False,
     )
     max_failures: int = free(
-        3, "How often a trial whose process or node is lost may resume in another process.", panel="Compute", ge=0
+        3, "How many times a trial may resume after its process or node is lost.", panel="Compute", ge=0
     )
     concurrency: int = setting(
         0,
-        "Trials that run at once; 0 runs as many as there are cores for, with --cpus-per-worker each.",
+        "Trials that run at once, with --cpus-per-worker cores each; 0 runs as many as there are cores for.",
         panel="Search",
         ge=0,
         may_change=("tune",),

@@ -13,7 +13,7 @@ class SkipGramSettings(Settings):
     size: int = setting(128, "Dimensions of the word vectors.", panel="Model", ge=1, le=4096)
     min_count: int = setting(5, "Leave out words that occur less often than this.", panel="Text", ge=1)
     max_words: int = setting(
-        100_000, "Maximum number of words that get a vector; the most frequent ones do.", panel="Text", ge=1
+        100_000, "Maximum number of words that get a vector: the most frequent ones.", panel="Text", ge=1
     )
     window: int = setting(
         10,
@@ -26,7 +26,8 @@ class SkipGramSettings(Settings):
     )
     subsample: float = setting(
         1e-3,
-        "Words that exceed this share of all words are skipped at random, frequent ones more often; 0 skips none.",
+        "Words that make up more than this share of the texts are skipped at random, frequent ones more often; 0 skips "
+        "none.",
         panel="Training",
         ge=0,
         lt=1,

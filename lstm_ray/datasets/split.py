@@ -79,7 +79,7 @@ class SplitFile:
     Attributes:
         path: The file.
         rows: Number of rows.
-        groups: Number of groups, not counting rows without one; None if rows were not split by group.
+        groups: Number of groups; None if rows were not split by group. Rows without a group are not counted.
         undated: Number of rows without a date; None if rows were not split by date.
     """
 

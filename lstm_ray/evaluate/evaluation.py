@@ -43,17 +43,18 @@ class Evaluation:
     Attributes:
         counts: Counts of all scored rows.
         rows_without_text: Rows left out because they have no words to score.
-        rows_with_other_label: Rows left out because the label mapping does not name their label.
+        rows_with_other_label: Rows left out because their label is neither a positive nor a negative one.
         mistakes: The wrong predictions with the largest errors, largest first.
-        rows_seen: Scored rows whose text is in the model's training data; None if the bundle does not record that.
-        seconds: Time of reading and scoring, without loading the model.
+        rows_seen: Scored rows whose text is in the model's training data; None if the bundle does not record it.
+        seconds: Seconds for reading and scoring, without loading the model.
         groups: The results of each group, if groups were asked for.
         comparison: The comparison with another model, if one was given.
-        ngrams: The comparison with the model's n-grams alone, a linear model; None if they have no part in it.
-        chosen: Counts at the threshold chosen for the goal; None without a goal, or if no threshold reaches it.
-        other_rows_seen: Scored rows whose text is in the other model's training data; None without another model, or if
-            its bundle does not record that.
-        sum_of_texts: Sum of the hashes of the scored rows' texts.
+        ngrams: The comparison with the model's n-gram part alone, a linear model; None if the model has none.
+        chosen: Counts at the threshold that was chosen for a goal (`maximize`, `target_precision` or `target_recall`);
+            None without a goal, or if no threshold reaches it.
+        other_rows_seen: Scored rows whose text is in the training data of the other model (`compare`); None if there is
+            no other model, or if its bundle does not record its training texts.
+        sum_of_texts: Checksum of the scored texts: the sum of their hashes.
     """
 
     counts: BinaryCounts
@@ -76,7 +77,7 @@ class Evaluation:
 
     @property
     def intervals(self) -> dict[str, Interval | None]:
-        """Returns the 95 % confidence intervals of metrics by their names."""
+        """Returns the 95 % confidence intervals of the metrics, by name."""
         return intervals(self.counts)
 
     @property

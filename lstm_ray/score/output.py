@@ -49,13 +49,14 @@ class Manifest:
         positives: Rows whose sentiment is positive.
         errors: Rows without a score, by reason.
         bad_files: Input files set aside.
-        seconds: Duration of this run, reading the model and planning included.
+        seconds: Duration of this run in seconds, including reading the model and planning.
         rows_per_s: Rows that this run scored, divided by its seconds.
-        model_hash: Of the bundle.
-        fingerprint: Of the plan.
-        profile: Counts of the rows (`Profile`), without those of parts that an older version wrote.
-        moved: How far each property of the rows has moved from the training data (`Movement`), by its name.
-        files: Counts of input files: of those with the largest shares of unknown words, if they are many.
+        model_hash: Hash of the bundle.
+        fingerprint: Fingerprint of the plan.
+        profile: Counts of the rows (`Profile`), without the parts that an older version wrote.
+        moved: How far each property of the rows, by name, has moved from the training data (`Movement`).
+        files: Counts of the rows of each input file; of the 20 with the largest shares of unknown words, if there are
+            more.
         unsure: Rows whose sentiment is unsure.
     """
 

@@ -68,12 +68,12 @@ class Outcome:
         training_rows: Rows trained on.
         validation_rows: Rows validated on.
         rows_without_text: Rows left out because they have no words.
-        rows_with_other_label: Rows left out because the label mapping does not name their label.
+        rows_with_other_label: Rows left out because their label is neither a positive nor a negative one.
         groups: Number of groups, with `--validation-group`.
-        validation_rows_seen: Validation rows whose text is also a training text.
-        profile: What the model reads of both sides; None if the run had been complete before.
+        validation_rows_seen: Validation rows whose text is in the training rows too.
+        profile: Counts of the training and validation rows; None if `was_complete`.
         before: Validation metrics of the model that the run started from; empty if there was none.
-        was_complete: True if the run had been complete before.
+        was_complete: True if an earlier call completed the run, so that this call trained nothing.
     """
 
     state: State
@@ -102,12 +102,12 @@ class Outcome:
 
     @property
     def threshold_problem(self) -> str | None:
-        """Returns why the model's threshold is not the one that was asked for; None if it is."""
+        """Returns why the model does not have the threshold that was asked for; None if it has."""
         return self._decision[1]
 
     @property
     def measured_otherwise(self) -> str | None:
-        """Returns what is measured at another threshold than the model's; None if nothing is."""
+        """Returns which results are measured at 0.5 or `threshold`, not at the model's threshold; None if none are."""
         if not self.metrics or self.metrics["threshold"] == self.config.epoch_threshold:
             return None
         others = "epochs, and LSTM and n-grams alone," if self.config.ngrams else "epochs"

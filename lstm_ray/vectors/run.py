@@ -29,7 +29,7 @@ class LearnedFile:
         texts: Number of texts.
         words: Number of words that have a vector.
         occurrences: Number of occurrences of these words in the texts.
-        seconds: Duration of the training.
+        seconds: Duration of the training in seconds.
     """
 
     output: str

@@ -30,7 +30,7 @@ class ClusterConfig(Settings):
 
     provider: Provider | None = setting(
         None,
-        "Where the machines come from: aws, gcp, azure, your own machines over SSH (onprem), or Kubernetes (kuberay).",
+        "Cloud to use (aws, gcp or azure), or your own machines over SSH (onprem), or Kubernetes (kuberay).",
         panel="Cluster",
     )
     name: str = setting("lstm-ray", "Name of the cluster.", panel="Cluster", metavar="NAME")
@@ -50,7 +50,7 @@ class ClusterConfig(Settings):
     )
     zone: str | None = setting(
         None,
-        "Zone in the region (on aws several, separated by commas); on gcp by default the region's zone a.",
+        "Zone in the region; on aws several zones, separated by commas; on gcp by default zone a.",
         panel="Cluster",
         only_for=("aws", "gcp"),
     )
@@ -63,7 +63,7 @@ class ClusterConfig(Settings):
     namespace: str = setting("default", "Kubernetes namespace.", panel="Cluster", metavar="NAME", only_for=("kuberay",))
     hosts: str | None = setting(
         None,
-        "Addresses of your machines, separated by commas, by which they reach each other; the first is the head.",
+        "Addresses at which your machines reach each other, separated by commas; the first is the head.",
         panel="Cluster",
         metavar="A,B,C",
         only_for=("onprem",),
@@ -97,7 +97,7 @@ class ClusterConfig(Settings):
     memory_per_node: int = setting(16, "Memory of a worker pod, in GiB.", panel="Nodes", ge=1, only_for=("kuberay",))
     spot: bool = setting(
         False,
-        "Rent the workers as spot machines: cheaper, but the cloud may reclaim them at any time.",
+        "Use spot machines as workers: cheaper, but the cloud may reclaim them at any time.",
         panel="Nodes",
         flag=True,
         only_for=(*_CLOUDS, "kuberay"),

@@ -49,7 +49,7 @@ class ComputeSettings(RaySettings):
         refused=_NO_OTHERS,
     )
     max_failures: int = free(
-        3, "How often lost Ray workers may be replaced before the run fails.", panel="Compute", ge=0
+        3, "How many times lost Ray workers may be replaced before the run fails.", panel="Compute", ge=0
     )
 
     @property

@@ -44,7 +44,7 @@ class RunSettings(Settings):
     )
     validation_fraction: float = fixed(
         0.1,
-        "Share of --train held out if there is no --validation; equal texts stay on one side, and 0 holds out none.",
+        "Share of --train to hold out if there is no --validation; 0 holds out none. Equal texts stay on one side.",
         panel=FILES,
         ge=0,
         lt=1,
@@ -52,7 +52,7 @@ class RunSettings(Settings):
     )
     validation_group: str | None = fixed(
         None,
-        "Column of --train whose groups (such as one product's or one author's reviews) are held out as a whole.",
+        "Column of --train, such as product or author; rows with the same value are held out together, or not at all.",
         panel=FILES,
         metavar="COLUMN",
     )

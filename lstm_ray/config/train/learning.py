@@ -67,7 +67,7 @@ class LearningSettings(Settings):
     )
     accumulate: int = setting(
         1,
-        "Slices into which a worker divides its rows of a step and computes one after the other, to save memory.",
+        "Number of slices that a worker's rows of a step are divided into; it computes one at a time, to save memory.",
         panel="Training",
         ge=1,
         may_change=("train",),
@@ -120,7 +120,7 @@ class LearningSettings(Settings):
     )
     ngram_rows: int = learned(
         0,
-        "Maximum number of rows to fit the n-gram part on, to save memory (40 bytes an n-gram); 0 takes all rows.",
+        "Maximum number of rows to fit the n-gram part on, to save memory (some 40 bytes an n-gram); 0 takes all rows.",
         panel="Training",
         ge=0,
         from_data=True,
@@ -133,8 +133,8 @@ class LearningSettings(Settings):
     )
     adversarial: float = learned(
         0.0,
-        "Adversarial training: how far a text's word vectors are shifted to raise its loss, as a multiple of a "
-        "vector's length; 0 disables it.",
+        "Also train on word vectors that are shifted to raise the loss (adversarial training); this is the shift, as a "
+        "multiple of a vector's length; 0 disables it.",
         panel="Training",
         ge=0,
     )
@@ -143,8 +143,8 @@ class LearningSettings(Settings):
     )
     engine: Literal["auto", "native", "keras"] = setting(
         "auto",
-        "What computes the steps: Keras, or the native engine (float32 on CPUs), 2 to 8 times as fast; auto takes the "
-        "native one where it can.",
+        "What computes the steps: Keras, or the native engine (2 to 8 times as fast, but only float32 on CPUs); auto "
+        "uses the native engine where possible.",
         panel="Training",
         may_change=("train",),
         searchable=True,

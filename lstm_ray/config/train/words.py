@@ -10,7 +10,7 @@ class WordSettings(Settings):
 
     vocabulary: str | None = learned(
         None,
-        "Vocabulary to use instead of counting words: a bundle's vocabulary.parquet, or JSON from words to ranks.",
+        "Vocabulary to use instead of counting words: a bundle's vocabulary.parquet, or a JSON object of word to rank.",
         panel="Text",
         metavar="FILE",
         path="input",
@@ -18,8 +18,8 @@ class WordSettings(Settings):
     )
     add_words: int = fixed(
         0,
-        "Maximum number of words of --train to add to those of --from; they start with random vectors, or those of "
-        "--embeddings.",
+        "Maximum number of words to add from --train to the vocabulary of --from; the new words start with random "
+        "vectors, or those of --embeddings.",
         panel="Text",
         ge=0,
         refused={"tune": "is for train: the trials of a search count their own words"},
@@ -50,14 +50,14 @@ class WordSettings(Settings):
         panel="Model",
         from_data=True,
     )
-    vector_epochs: int = fixed(5, "Passes over the texts when word vectors are learned.", panel="Model", ge=1)
+    vector_epochs: int = fixed(5, "Passes over the texts to learn word vectors.", panel="Model", ge=1)
     vector_window: int = fixed(
         10, "Maximum number of words on either side that a word's vector is learned from.", panel="Model", ge=1
     )
     pretrain_epochs: int = fixed(
         0,
-        "Passes over the texts of --train and --unlabelled in which the LSTM first learns to predict each next word; "
-        "tune has none unless this is given.",
+        "Passes over the texts of --train and --unlabelled before training, in which the LSTM learns to predict each "
+        "next word; tune pretrains only if this is given.",
         panel="Model",
         ge=0,
         from_data=True,

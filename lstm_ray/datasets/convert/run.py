@@ -44,7 +44,7 @@ class Converted:
     Attributes:
         output: The file that was written.
         rows: Number of rows.
-        columns: The columns' types by name.
+        columns: The type of each column, by name.
         notes: Notes for the user, as sentences.
     """
 
