@@ -153,7 +153,7 @@ def status(
         typer.Option(
             "--address",
             metavar="auto|HOST:PORT",
-            help="Address of the Ray to show: auto for this machine's, HOST:PORT, or ray://HOST:PORT.",
+            help="Ray to show: auto for this machine's, HOST:PORT (Ray's or the dashboard's), or ray://HOST:PORT.",
         ),
     ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,

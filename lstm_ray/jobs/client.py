@@ -124,7 +124,9 @@ class Jobs:
             LstmRayError: There is no cluster, or it refuses our token.
         """
         refuse_password(address)
-        self.address = _dashboard_of(find_dashboard(address, notify))
+        self.address = address
+        with self._translated_errors():
+            self.address = _dashboard_of(find_dashboard(address, notify))
         # In Ray's client RAY_ADDRESS of the environment wins over the argument, and only this variable over that.
         os.environ["RAY_API_SERVER_ADDRESS"] = self.address
         for module in _VERBOSE:
