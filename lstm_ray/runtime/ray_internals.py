@@ -33,6 +33,7 @@ _MONITOR, _AUTOSCALING_CONFIG = "/monitor.py", "--autoscaling-config="  # in ray
 _NEWEST = (2, 60)  # the newest Ray whose processes this module can leave out
 _ANSWER_LIMIT_S = 20.0
 _NODE_DIED = "its node has died"  # in the C++ of the GCS
+_LOG_OF_JOB = "last available logs"  # in job_supervisor.py
 _HANGING = re.compile(r"A worker health check has been hanging for (\d+)")  # in ray.train's worker_group.py
 
 
@@ -287,6 +288,11 @@ def authentication_mode() -> str:
 
     raylet: Any = ray._raylet
     return "token" if raylet.get_authentication_mode() == raylet.AuthenticationMode.TOKEN else "disabled"
+
+
+def without_log(message: str) -> str:
+    """Returns Ray's message about a job without the end of the job's log, which Ray appends."""
+    return message.partition(_LOG_OF_JOB)[0].rstrip(", ")
 
 
 def quiet_tune() -> None:

@@ -294,6 +294,13 @@ def test_a_dashboard_shows_where_its_ray_is(status: int, body: str, expected: st
     assert ray_internals.ray_of_dashboard(url) == ""  # nothing listens there any more
 
 
+def test_the_log_in_a_message_about_a_job_is_left_out() -> None:
+    said = "Job entrypoint command failed with exit code 1"
+    log = "last available logs (truncated to 20,000 chars):\\n"
+    assert ray_internals.without_log(f"{said}, {log}a\nb") == said == ray_internals.without_log(said)
+    assert log in (RAY / "dashboard/modules/job/job_supervisor.py").read_text(encoding="utf-8")
+
+
 def test_a_dashboard_that_refuses_the_token() -> None:
     with dashboard(401, "Unauthorized") as (url, _), pytest.raises(ray.exceptions.AuthenticationError):
         ray_internals.ray_of_dashboard(url)
