@@ -114,7 +114,7 @@ def describe_workers(config: TrainConfig) -> list[str]:
     if most == 0:
         cores = counted(available_cores(), "core")
         return [f"worker 0: this process, {cores}, {_rows_a_step(config, config.global_batch_size)}"]
-    where = "a Ray started on this machine" if config.address == "local" else f"the Ray at {config.address}"
+    where = "a new Ray instance on this machine" if config.address == "local" else f"the Ray at {config.address}"
     gpus = f", {counted(config.gpus_per_worker, 'GPU')}" if config.gpus_per_worker else ""
     resources = counted(config.cpus_per_worker, "CPU") + gpus
     lines = []
