@@ -218,12 +218,13 @@ def dashboard_of(address: str) -> str:
         ConnectionError: Ray does not answer.
         AuthenticationError: It refuses this machine's token.
     """
-    from ray._raylet import GcsClient
+    import ray._raylet
 
+    raylet: Any = ray._raylet
     key, namespace = ray_constants.DASHBOARD_ADDRESS.encode(), ray_constants.KV_NAMESPACE_DASHBOARD
     try:
         with held_back(shown_on_failure=False):
-            return (GcsClient(address=address).internal_kv_get(key, namespace, _ANSWER_LIMIT_S) or b"").decode()
+            return (raylet.GcsClient(address=address).internal_kv_get(key, namespace, _ANSWER_LIMIT_S) or b"").decode()
     except ray.exceptions.RpcError as error:
         raise ConnectionError(str(error)) from error
 
