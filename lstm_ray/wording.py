@@ -132,6 +132,11 @@ def no_column(
     return f"no column {shortened(repr(name))}; it has {named(names) or 'none'}{remedy}"
 
 
+def without_proposal(message: str) -> str:
+    """Returns a message about a column or its labels without the proposal at its end, for one that has a better one."""
+    return re.sub(r": (did you mean --.*\?|choose with --[\w-]+)$", "", message)
+
+
 def usual_column(option: str, names: Iterable[str]) -> str | None:
     """Returns the column with the most usual name for an option, such as `Star Rating`; None if none has one."""
     columns: dict[str, str] = {}

@@ -18,6 +18,8 @@ def calibrate(config: CalibrateConfig) -> None:
 
     Example: lstm-ray calibrate labelled.parquet --model runs/first/model --output calibrated
     """
+    from lstm_ray import storage
+
     with bars.progress("nothing is written") as progress:
         made = lstm_ray.calibrate(job=config, progress=progress)
     before, after = made.before.metrics(), made.after.metrics()
@@ -25,7 +27,8 @@ def calibrate(config: CalibrateConfig) -> None:
     rows.append(("threshold", f"{before['threshold']:g} -> {after['threshold']:g}"))
     names = ("calibration_error", "log_loss", "accuracy", "precision", "recall")
     rows += [(in_words(name), f"{before[name]:.4f} -> {after[name]:.4f}") for name in names]
-    rows.append(("model", made.output))
+    model = storage.absolute(made.output)
+    rows.append(("model", model))
     columns = given_options(config, ColumnSettings, LabelSettings)
-    rows.append(("next", command_line("evaluate", "OTHERS.parquet", "--model", made.output, *columns)))
+    rows.append(("next", command_line("evaluate", "OTHERS.parquet", "--model", model, *columns)))
     console.show_table("Calibrated", rows)

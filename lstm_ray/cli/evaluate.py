@@ -91,7 +91,7 @@ def _files(config: EvaluateConfig) -> Iterator[tuple[str, str]]:
     report = None if config.output is None else storage.join(config.output, "report.html")
     for name, path in (("predictions", config.predictions), ("report", report)):
         if path is not None and storage.exists(path):
-            yield name, path
+            yield name, storage.absolute(path)
 
 
 def _describe_chosen(counts: BinaryCounts) -> str:

@@ -45,7 +45,7 @@ def score(config: ScoreConfig) -> None:
 def show_manifest(manifest: Manifest, config: ScoreConfig) -> None:
     """Prints the result of a scoring run, and a command to look at it."""
     from lstm_ray import storage
-    from lstm_ray.score.columns import kept_by, new_columns
+    from lstm_ray.score.columns import NEW_COLUMNS, kept_by, new_columns
 
     scored = manifest.scored
     of_which = " of the rows with a score" if manifest.errors else ""
@@ -79,6 +79,8 @@ def show_manifest(manifest: Manifest, config: ScoreConfig) -> None:
         has_texts = input_columns is None or config.text_column in input_columns
         shows_texts = has_texts and "invalid_utf8" not in manifest.errors
         columns = [*([config.text_column] if shows_texts else []), *new_columns(config)]
+        if not manifest.errors:  # then this column is empty
+            columns.remove(config.prefix + NEW_COLUMNS[-1])
         output = ", columns=".join(json.dumps(one, ensure_ascii=False) for one in (manifest.output, columns))
         # With `to_string`, because print alone leaves out columns, such as the probability, beside long texts.
         first = f"pandas.read_parquet({output}).head().to_string(max_colwidth=40)"

@@ -23,7 +23,7 @@ Address = Annotated[
     typer.Option(
         "--address",
         metavar="auto|HOST:PORT",
-        help="Address of the cluster's dashboard (port 8265) or Ray. auto: $RAY_API_SERVER_ADDRESS, or this machine's.",
+        help="The cluster's dashboard (port 8265) or Ray itself. auto: $RAY_API_SERVER_ADDRESS, or this machine's.",
     ),
 ]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's ID, as submit and list print it.")]
@@ -95,14 +95,16 @@ def status(job_id: JobId, address: Address = "auto") -> None:
     """
     from lstm_ray.jobs import client
 
-    job = client.Jobs(address, console.say).job(job_id)
+    cluster = client.Jobs(address, console.say)
+    job = cluster.job(job_id)
     rows = [("status", job.status), ("command", job.command), ("output", job.output or "unknown")]
     rows.append(("started", job.started or "not yet"))
     rows.append(("took" if job.has_ended else "running for", f"{job.seconds:,.0f} s"))
     if job.exit_code is not None:
         rows.append(("exit code", str(job.exit_code)))
-    if job.message:
-        rows.append(("message", job.message))
+    rows += zip(["message", *[""] * len(job.reason)], job.reason, strict=False)
+    if job.status == "FAILED":
+        rows.append(("log", command_line("jobs", "logs", job_id, *cluster.address_option())))
     console.show_table(job.id, rows)
 
 
@@ -156,7 +158,9 @@ def _follow(cluster: Jobs, job_id: str) -> None:
     console.say(f"{job_id}: {_summary(job)}")
     if code := client.exit_code(job):
         if job.exit_code is None and job.message:
-            console.fail(job.message)
+            console.fail("\n  ".join(job.reason))
+            console.warn("on the cluster, `lstm-ray doctor --address auto` finds what its nodes lack")
+            console.warn("the same job file, submitted again, resumes")
         raise typer.Exit(code)
 
 

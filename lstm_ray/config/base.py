@@ -174,6 +174,8 @@ _ALIKE = (
 )
 _ELSEWHERE = {"lr": "learning_rate", "batch_size": "global_batch_size"}  # what other programs call them
 
+_OPTIONS_ONLY = {"train": ("dry_run",)}  # options of commands that are no settings
+
 COUNTERPARTS = dict(_ALIKE) | {other: one for one, other in _ALIKE} | _ELSEWHERE
 """Settings by names that they do not have, but settings of other commands or programs: a message proposes them."""
 
@@ -304,8 +306,11 @@ def unknown_key(key: Any, kind: type[Settings]) -> str:
     """Returns a message about a key that a group of settings does not have."""
     if (other := COUNTERPARTS.get(key)) in kind.model_fields:
         return f"unknown key {key!r}; {command_of(kind)} has {other!r}: {kind.model_fields[other].description}"
-    close = difflib.get_close_matches(str(key), kind.model_fields, n=1)
-    if close:
+    options = _OPTIONS_ONLY.get(command_of(kind), ())
+    close = difflib.get_close_matches(str(key), [*kind.model_fields, *options], n=1)
+    if close and close[0] in options:
+        hint = f"only the command line has it: lstm-ray {command_of(kind)} {option_name(close[0])}"
+    elif close:
         hint = f"did you mean {close[0]!r}?"
     elif len(kind.model_fields) <= _MOST_NAMED:
         hint = f"known keys: {', '.join(sorted(kind.model_fields))}"

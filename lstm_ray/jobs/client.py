@@ -32,6 +32,7 @@ from lstm_ray.config import Settings, command_of
 from lstm_ray.errors import ConfigError, LstmRayError
 from lstm_ray.jobs.package import ENTRYPOINTS, packed
 from lstm_ray.runtime.addresses import DASHBOARD_PORT, find_dashboard, refuse_password
+from lstm_ray.runtime.ray_internals import without_log
 from lstm_ray.wording import command_line, reason
 
 _DASHBOARD = "http://127.0.0.1:8265"
@@ -44,6 +45,7 @@ _ANSWER_LIMIT_S = 60.0
 _SILENT_FOR_S = 15.0  # after this silence, the cluster is asked whether it still answers
 _SAVES_WITHIN_S = 75  # time for a stopped run to save; Ray's default is 3 s
 _STOP_LIMIT_S = 90.0
+_MOST_LINES = 10  # of Ray's message, which may contain a traceback
 
 Show = Callable[[str], None]
 
@@ -71,6 +73,12 @@ class Job:
     seconds: float
     message: str
     exit_code: int | None
+
+    @property
+    def reason(self) -> list[str]:
+        """Returns Ray's message in lines for people: each sentence on one, without the end of the log."""
+        sentences = re.sub(r"(?<=[.:]) +(?=[A-Z])", "\n", without_log(self.message)).splitlines()
+        return sentences if len(sentences) <= _MOST_LINES else [*sentences[:2], "...", *sentences[2 - _MOST_LINES :]]
 
     @property
     def has_ended(self) -> bool:
@@ -124,7 +132,9 @@ class Jobs:
             LstmRayError: There is no cluster, or it refuses our token.
         """
         refuse_password(address)
-        self.address = _dashboard_of(find_dashboard(address, notify))
+        self.address = address
+        with self._translated_errors():
+            self.address = _dashboard_of(find_dashboard(address, notify))
         # In Ray's client RAY_ADDRESS of the environment wins over the argument, and only this variable over that.
         os.environ["RAY_API_SERVER_ADDRESS"] = self.address
         for module in _VERBOSE:
@@ -327,6 +337,6 @@ def _job(details: Any) -> Job:
         output=(details.metadata or {}).get(_OUTPUT, ""),
         started=started,
         seconds=seconds,
-        message=" ".join((details.message or "").split()),
+        message="\n".join(line.strip() for line in (details.message or "").splitlines() if line.strip()),
         exit_code=details.driver_exit_code,
     )

@@ -11,12 +11,15 @@ from lstm_ray.model.bundle import Bundle, read_bundle
 from lstm_ray.progress import ignore
 from lstm_ray.storage.inputs import find_inputs
 from lstm_ray.storage.parquet import read_footer
-from lstm_ray.wording import join_list, quoted
+from lstm_ray.wording import join_list, quoted, without_proposal
 
 
 @contextlib.contextmanager
 def columns_of_training_named(config: ScoreConfig | EvaluateConfig | CalibrateConfig) -> Iterator[None]:
-    """Adds the options of the training to an InputError of the block, if the settings cannot fit without them."""
+    """Adds the options of the training to an InputError of the block, if the settings cannot fit without them.
+
+    They replace what the error itself proposes.
+    """
     try:
         yield
     except InputError as error:
@@ -24,8 +27,8 @@ def columns_of_training_named(config: ScoreConfig | EvaluateConfig | CalibrateCo
         with contextlib.suppress(BundleError, InputError):  # then the columns are not what is wrong
             options = options_of_training(config, read_bundle(config.model))
         if options:
-            said = f"{error}" if str(error).endswith("?") else f"{str(error).rstrip('.')}."
-            error.args = (f"{said} The model was trained with {quoted(*options)}", *error.args[1:])
+            said = without_proposal(str(error)).rstrip(".")
+            error.args = (f"{said}. The model was trained with {quoted(*options)}", *error.args[1:])
         raise
 
 

@@ -20,6 +20,7 @@ import ray
 import yaml
 from ray._private import node, parameter, ray_constants
 
+from lstm_ray.runtime.stderr import held_back
 from lstm_ray.runtime.threads import shared
 
 HEAD_RESOURCE = "node:__internal_head__"
@@ -30,7 +31,9 @@ IDLE_DATA_THREAD = "Prefetcher"
 _PRIVATE = {"lstm-ray": "private"}  # label of the node of a Ray that `private_head` started
 _MONITOR, _AUTOSCALING_CONFIG = "/monitor.py", "--autoscaling-config="  # in ray/_private/services.py
 _NEWEST = (2, 60)  # the newest Ray whose processes this module can leave out
+_ANSWER_LIMIT_S = 20.0
 _NODE_DIED = "its node has died"  # in the C++ of the GCS
+_LOG_OF_JOB = "last available logs"  # in job_supervisor.py
 _HANGING = re.compile(r"A worker health check has been hanging for (\d+)")  # in ray.train's worker_group.py
 
 
@@ -208,6 +211,42 @@ def address_of_auto() -> str:
         return str(services.get_ray_address_from_environment("auto", None))
 
 
+def dashboard_of(address: str) -> str:
+    """Returns HOST:PORT of the dashboard of a Ray, as its head reaches it; "" if it has none.
+
+    Raises:
+        ConnectionError: Ray does not answer.
+        AuthenticationError: It refuses this machine's token.
+    """
+    import ray._raylet
+
+    raylet: Any = ray._raylet
+    key, namespace = ray_constants.DASHBOARD_ADDRESS.encode(), ray_constants.KV_NAMESPACE_DASHBOARD
+    try:
+        with held_back(shown_on_failure=False):
+            return (raylet.GcsClient(address=address).internal_kv_get(key, namespace, _ANSWER_LIMIT_S) or b"").decode()
+    except ray.exceptions.RpcError as error:
+        raise ConnectionError(str(error)) from error
+
+
+def ray_of_dashboard(url: str) -> str:
+    """Returns HOST:PORT of the Ray that a dashboard belongs to, as its nodes reach it; "" if it cannot be found out.
+
+    Its API does not tell this, but shows the options of each node's raylet.
+
+    Raises:
+        AuthenticationError: The dashboard refuses this machine's token.
+    """
+    from ray.dashboard.modules.dashboard_sdk import SubmissionClient
+
+    try:
+        answer = SubmissionClient(url)._do_request("GET", "/nodes?view=summary", timeout=_ANSWER_LIMIT_S)
+        words = (word.partition("=") for one in answer.json()["data"]["summary"] for word in one.get("cmdline") or ())
+        return next((value for name, _, value in words if name == "--gcs-address"), "")
+    except (OSError, LookupError, TypeError, AttributeError, ValueError):  # it is not Ray's dashboard
+        return ""
+
+
 def _private_addresses() -> set[str]:
     """Returns the addresses of the Rays on this machine that `private_head` started, by their raylets' options."""
     label = json.dumps(_PRIVATE)[1:-1]
@@ -250,6 +289,11 @@ def authentication_mode() -> str:
 
     raylet: Any = ray._raylet
     return "token" if raylet.get_authentication_mode() == raylet.AuthenticationMode.TOKEN else "disabled"
+
+
+def without_log(message: str) -> str:
+    """Returns Ray's message about a job without the end of the job's log, which Ray appends."""
+    return message.partition(_LOG_OF_JOB)[0].rstrip(", ")
 
 
 def quiet_tune() -> None:

@@ -259,7 +259,7 @@ def _describe_failure(address: str, error: Exception) -> str:
             "; is that the port of Ray's client, 10001 if not set, and is RAY_AUTH_MODE=token set here, with the "
             "cluster's token in RAY_AUTH_TOKEN_PATH, if it has one?"
         )
-    elif address != "local" and not said.endswith("?") and "port is" not in said:
+    elif address != "local" and not said.endswith("?"):
         said += "; is that HOST:PORT of Ray itself, 6379 if not set, or ray://HOST:PORT of its client?"
     if address != "local":
         return f"no connection to Ray at {address}: {said}"

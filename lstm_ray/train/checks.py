@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
-from lstm_ray.config import TrainConfig
+from lstm_ray.config import PRESETS, TrainConfig, option_name
 from lstm_ray.errors import ConfigError
 from lstm_ray.kernels.emitter import slow_note
 from lstm_ray.model.architectures import cudnn_obstacle
@@ -16,6 +16,12 @@ from lstm_ray.text.word_vectors import read_vector_size
 from lstm_ray.train.step.choice import choose_engine
 from lstm_ray.train.step.memory import least_memory
 
+_NEEDED = {
+    "ngrams": ("--ngrams", ("ngram_buckets", "ngram_rows", "ngram_c", "ngram_refit")),
+    "learns_vectors": ("--learn-vectors or --unlabelled", ("vector_epochs", "vector_window")),
+    "embedding_dropout": ("--embedding-dropout", ("shared_dropout",)),
+}
+"""Settings that others need: name, options that give it, and the others."""
 _MUCH_BYTES = 2e9  # a GPU that is used for training has more than twice as much
 
 
@@ -50,6 +56,23 @@ def check_tracking(config: TrainConfig) -> None:
         "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_URI to all of it with --mlflow "
         "yes",
     )
+
+
+def notes_on_no_effect(config: TrainConfig, chosen: Collection[str]) -> Iterator[str]:
+    """Yields notes on settings that were given, but have no effect because of another one.
+
+    Notes, not errors: `tune` may draw both of them.
+
+    Args:
+        config: The settings.
+        chosen: Settings that training has chosen.
+    """
+    preset = PRESETS.get(config.preset, {})
+    for needed, (option, names) in _NEEDED.items():
+        kept = {name: TrainConfig.model_fields[name].default for name in names} | preset
+        given = [name for name in names if name not in chosen and getattr(config, name) != kept[name]]
+        if given and not getattr(config, needed):
+            yield f"without {option} there is no effect of {', '.join(map(option_name, given))}"
 
 
 def performance_notes(config: TrainConfig, on_gpu: bool) -> Iterator[str]:

@@ -16,7 +16,7 @@ from lstm_ray.progress import Event, Progress, ignore
 from lstm_ray.runtime.devices import available_cores
 from lstm_ray.runtime.tensorflow import start_tensorflow
 from lstm_ray.train.best import choose
-from lstm_ray.train.checks import asked_by, check_inputs, performance_notes
+from lstm_ray.train.checks import asked_by, check_inputs, notes_on_no_effect, performance_notes
 from lstm_ray.train.data.corpus import check_groups, find_all_shards
 from lstm_ray.train.resume import open_run
 from lstm_ray.train.step.choice import choose_collective, runs_on_gpu
@@ -53,6 +53,7 @@ def describe(config: TrainConfig) -> str:
             "",
             *(f"preset best: {reason}" for reason in reasons),
             *map(str, notes),
+            *(f"note: {note}" for note in notes_on_no_effect(config, chosen)),
             *(f"note: {note}" for note in performance_notes(config, runs_on_gpu(config))),
             *([] if crowding is None else [f"warning: {crowding}"]),
             *inputs,
@@ -114,7 +115,7 @@ def describe_workers(config: TrainConfig) -> list[str]:
     if most == 0:
         cores = counted(available_cores(), "core")
         return [f"worker 0: this process, {cores}, {_rows_a_step(config, config.global_batch_size)}"]
-    where = "a Ray started on this machine" if config.address == "local" else f"the Ray at {config.address}"
+    where = "a new Ray instance on this machine" if config.address == "local" else f"the Ray at {config.address}"
     gpus = f", {counted(config.gpus_per_worker, 'GPU')}" if config.gpus_per_worker else ""
     resources = counted(config.cpus_per_worker, "CPU") + gpus
     lines = []

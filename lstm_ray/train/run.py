@@ -31,7 +31,7 @@ from lstm_ray.runtime.tensorflow import start_tensorflow
 from lstm_ray.text.vocabulary import FIRST_WORD_ID
 from lstm_ray.text.word_vectors import WordVectors, read_word_vectors
 from lstm_ray.train.best import choose
-from lstm_ray.train.checks import check_inputs, performance_notes
+from lstm_ray.train.checks import check_inputs, notes_on_no_effect, performance_notes
 from lstm_ray.train.data.corpus import EncodedShard, Prepared, assemble, find_all_shards, read_given_vocabulary
 from lstm_ray.train.loop import checkpoints
 from lstm_ray.train.loop.mlflow_run import MlflowRun
@@ -98,6 +98,8 @@ def train(config: TrainConfig, progress: Progress) -> Outcome:
                     progress(note)
                 if has_results:
                     return read_outcome(config, state)
+            for note in notes_on_no_effect(config, open_settings):
+                progress(f"note: {note}")
             return _train(config, shards, reasons, progress, state, bundle)
         finally:
             remove_if_empty(config.output)

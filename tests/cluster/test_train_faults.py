@@ -170,7 +170,7 @@ LOST = r"^worker lost \("
 
 def rows_done_again(text: str) -> list[int]:
     """Lists the numbers of rows that were repeated after each loss, according to the messages."""
-    return [int(rows.replace(",", "")) for rows in re.findall(r"([\d,]+) rows are done again", text)]
+    return [int(rows.replace(",", "")) for rows in re.findall(r"([\d,]+) rows are repeated", text)]
 
 
 @pytest.mark.parametrize("fault", ["power", "cable"])

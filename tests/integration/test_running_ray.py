@@ -40,6 +40,16 @@ def test_status_tells_what_a_cluster_has(running: RayCluster) -> None:
     assert "GPU" not in shown.stdout
 
 
+def test_rays_port_and_the_dashboards_stand_for_each_other(running: RayCluster) -> None:
+    done = running.lstm_ray("cluster", "status", "--address", running.dashboard)
+    assert done.returncode == 0, done.stderr
+    port = running.address.rpartition(":")[2]
+    assert re.search(rf"{running.dashboard} is Ray's dashboard: Ray itself was found at [0-9.]+:{port}\n", done.stderr)
+    done = running.lstm_ray("jobs", "list", "--address", running.address)
+    assert done.returncode == 0, done.stderr
+    assert f"{running.address} is Ray itself: its dashboard was found at {running.dashboard}\n" in done.stderr
+
+
 @pytest.mark.second_tier
 def test_a_token_that_is_not_there_is_told(running: RayCluster, tmp_path: Path) -> None:
     nowhere = {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "none")}

@@ -177,7 +177,7 @@ def workers_of(ray_processes: Processes) -> list[int]:
 
 def rows_done_again(error: str) -> int:
     """Returns the number of rows that were repeated after losses, according to the messages."""
-    return sum(int(rows.replace(",", "")) for rows in re.findall(r"; ([\d,]+) rows are done again", error))
+    return sum(int(rows.replace(",", "")) for rows in re.findall(r"; ([\d,]+) rows are repeated", error))
 
 
 @pytest.mark.second_tier

@@ -13,7 +13,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstm_ray.wording import are, command_line, counted, either, named, no_column, on_one_line, quoted, visible
+from lstm_ray.wording import (
+    are,
+    command_line,
+    counted,
+    either,
+    named,
+    no_column,
+    on_one_line,
+    quoted,
+    visible,
+    without_proposal,
+)
 
 DIRECTIONS = {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"}
 
@@ -173,3 +184,9 @@ def test_proposed_words_do_not_act_and_mean_the_same_to_a_shell(words: list[str]
 @pytest.mark.parametrize("word", ["reviews.parquet", "my reviews", "it's", "", "$x", "\u05e9"])
 def test_words_without_control_characters_are_quoted_as_usual(word: str) -> None:
     assert quoted(word) == shlex.quote(word)
+
+
+@pytest.mark.parametrize("end", ["", ": choose with --text-column", ": did you mean --text-column text?"])
+def test_a_proposal_is_removed(end: str) -> None:
+    message = "a: did you mean b?.parquet: no column 'x'; it has 'text'"
+    assert without_proposal(message + end) == message

@@ -19,7 +19,7 @@ def check_agreement(mentions: Sequence[tuple[FieldPath, str, str | None]]) -> It
         if version is not None and as_numbers(version) != as_numbers(first.setdefault(program, version)):
             yield Finding(
                 field,
-                f"has {program} {version}, but {program} {first[program]} is named before; "
+                f"has {program} {version}, but an earlier field has {program} {first[program]}; "
                 "all nodes need the same version",
             )
 

@@ -210,7 +210,7 @@ class EventReporter:
         rows = event.state.epoch * self._rows_of_epoch + event.state.step * self._config.global_batch_size
         about = "about " if self._config.batch_by == "tokens" else ""
         repeated = self._rows_done - rows
-        again = f"; {about}{counted(repeated, 'row')} {are(repeated)} done again" if repeated > 0 else ""
+        again = f"; {about}{counted(repeated, 'row')} {are(repeated)} repeated" if repeated > 0 else ""
         after = f", after {time.monotonic() - self._progress_at:.0f} s without progress" if self._has_begun else ""
         if self._has_begun or self._config.worker_limits[0] < self._config.worker_limits[1]:
             verb = "resuming" if event.state.epoch or event.state.step else "starting"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 import lstm_ray
 from lstm_ray.cli.app import app
+from lstm_ray.evaluate.calibration import Calibration
 from lstm_ray.evaluate.counts import BinaryCounts
 from lstm_ray.evaluate.evaluation import Evaluation
 from lstm_ray.evaluate.shard import Comparison
@@ -75,3 +78,20 @@ def test_names_are_in_words_and_what_a_goal_reaches_comes_last(
         name,
         "threshold 0.6: precision 1.0000, recall 1.0000, accuracy 1.0000",
     ]
+
+
+def test_files_are_shown_with_their_whole_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    for name in ("out/report.html", "scores.parquet"):
+        (tmp_path / name).touch()
+    counts = BinaryCounts.from_scores(np.array([1, 0], np.int8), np.array([0.7, 0.2], np.float32))
+    monkeypatch.setattr(lstm_ray, "evaluate", lambda **_: Evaluation(counts, 0, 0, [], rows_seen=None, seconds=1.0))
+    monkeypatch.setattr(lstm_ray, "calibrate", lambda **_: Calibration("new", 2.0, counts, counts))
+    evaluate = ["evaluate", "a.parquet", "--model", "m", "--output", "out", "--predictions", "scores.parquet"]
+    printed = CliRunner().invoke(app, evaluate).stdout
+    assert f" {tmp_path}/out/report.html\n" in printed
+    assert f" {tmp_path}/scores.parquet\n" in printed
+    printed = CliRunner().invoke(app, ["calibrate", "a.parquet", "--model", "m", "--output", "new"]).stdout
+    assert f" {tmp_path}/new\n" in printed
+    assert f"lstm-ray evaluate OTHERS.parquet --model {tmp_path}/new\n" in printed

@@ -14,6 +14,7 @@ from lstm_ray.errors import LstmRayError
 from lstm_ray.jobs import client
 from lstm_ray.jobs.client import Job
 
+WHY = "runtime_env setup failed: No space left.\nFree some."
 JOBS = [
     Job("a", "SUCCEEDED", "python -m lstm_ray train", "s3://b/run", "2026-01-02 03:04:05", 7.0, "", 0),
     Job("b", "RUNNING", "python -m lstm_ray score", "", "2026-01-02 03:05:05", 1.5, "", None),
@@ -29,6 +30,18 @@ class Cluster:
     def list(self) -> list[Job]:
         """Returns the jobs."""
         return JOBS
+
+    def job(self, name: str) -> Job:
+        """Returns a job that did not start."""
+        return Job(name, "FAILED", "python -m lstm_ray score", "", "", 0.0, WHY, None)
+
+    def follow(self, name: str, show: Any, notify: Any) -> Job:
+        """Returns the same job."""
+        return self.job(name)
+
+    def address_option(self) -> list[str]:
+        """Returns the option for a command to copy."""
+        return ["--address", "http://head:8265"]
 
     def stop(self, name: str) -> Job:
         """Returns a job that had ended, or ends now."""
@@ -69,3 +82,21 @@ def test_a_machine_without_ray_is_told_how_to_start_it(
     with pytest.raises(LstmRayError, match="no answer from http://") as error:
         client.Jobs(f"{host}:9")
     assert ("ray start --head" in str(error.value)) == is_here
+
+
+def test_the_reason_for_a_failure_and_what_to_do_are_lines_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "Jobs", Cluster)
+    monkeypatch.setenv("COLUMNS", "200")
+    done = CliRunner().invoke(app, ["jobs", "status", "c", "--quiet"])
+    rows = [(line[:8].strip(), line[8:].strip()) for line in done.stdout.splitlines()]
+    assert rows[-4:-1] == [("message", "runtime_env setup failed:"), ("", "No space left."), ("", "Free some.")]
+    assert rows[-1] == ("log", "lstm-ray jobs logs c --address http://head:8265")
+    done = CliRunner().invoke(app, ["jobs", "logs", "c", "--follow", "--quiet"])
+    assert done.exit_code == 1
+    assert done.stderr.splitlines() == [
+        "error: runtime_env setup failed:",
+        "  No space left.",
+        "  Free some.",
+        "on the cluster, `lstm-ray doctor --address auto` finds what its nodes lack",
+        "the same job file, submitted again, resumes",
+    ]

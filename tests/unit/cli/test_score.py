@@ -82,6 +82,7 @@ def test_the_next_command_leaves_out_columns_that_pandas_cannot_read(
     assert "sentiment_probability" in done.stdout
     assert ("a good film" in done.stdout) == ("keep_columns" not in settings)
     assert ("sentiment_words" in done.stdout) == ("explain" in settings)
+    assert "sentiment_error" not in command, "no row has an error"
 
 
 @pytest.mark.parametrize(

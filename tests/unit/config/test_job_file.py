@@ -64,6 +64,8 @@ ALL_KEYS = f"`lstm-ray config schema train` prints all {len(TrainConfig.model_fi
     [
         ("epoch: 3", "unknown key 'epoch'; did you mean 'epochs'?"),
         ("max-tokens: 3", "unknown key 'max-tokens'; did you mean 'max_tokens'?"),
+        ("dry: true", "unknown key 'dry'; only the command line has it: lstm-ray train --dry-run"),
+        ("dry_run: true", "unknown key 'dry_run'; only the command line has it: lstm-ray train --dry-run"),
         ("qwxyz: 3", f"unknown key 'qwxyz'; {ALL_KEYS}"),
         ("3: 3", f"unknown key '3'; {ALL_KEYS}"),
         ("null: 3", f"unknown key 'None'; {ALL_KEYS}"),

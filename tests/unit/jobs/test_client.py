@@ -50,3 +50,19 @@ def test_a_cluster_without_a_node_that_is_ready(monkeypatch: pytest.MonkeyPatch)
 )
 def test_the_exit_code_is_the_jobs(status: str, code: int | None, expected: int) -> None:
     assert exit_code(Job("x", status, "", "", "", 0.0, "", code)) == expected
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("", []),
+        ("Job failed with exit code 1, last available logs (...):\nError. Bad", ["Job failed with exit code 1"]),
+        (
+            "Job supervisor died: The actor died.\nIts node left.",
+            ["Job supervisor died:", "The actor died.", "Its node left."],
+        ),
+        ("a\nb\n" + "c\n" * 20 + "d", ["a", "b", "...", *"ccccccc", "d"]),
+    ],
+)
+def test_the_reason_for_a_failure_is_a_few_lines(message: str, expected: list[str]) -> None:
+    assert Job("x", "FAILED", "", "", "", 0.0, message, None).reason == expected

@@ -56,11 +56,11 @@ def error_of(command: str, file: str, bundle: str, output: Path, **settings: Any
 @pytest.mark.parametrize(
     ("command", "settings", "said"),
     [
-        ("score", {}, "--text-column. The model was trained with --text-column 'Was man sagt'"),
-        ("evaluate", {}, f"--text-column. The model was trained with --text-column 'Was man sagt' {OPTIONS}"),
-        ("calibrate", {}, f"--text-column. The model was trained with --text-column 'Was man sagt' {OPTIONS}"),
-        ("evaluate", {"text_column": "Was man sagt"}, f"--label-column. The model was trained with {OPTIONS}"),
-        ("score", {"text_column": "sogt"}, "sagt? The model was trained with --text-column 'Was man sagt'"),
+        ("score", {}, "'nr'. The model was trained with --text-column 'Was man sagt'"),
+        ("evaluate", {}, f"'nr'. The model was trained with --text-column 'Was man sagt' {OPTIONS}"),
+        ("calibrate", {}, f"'nr'. The model was trained with --text-column 'Was man sagt' {OPTIONS}"),
+        ("evaluate", {"text_column": "Was man sagt"}, f"'nr'. The model was trained with {OPTIONS}"),
+        ("score", {"text_column": "sogt"}, "'nr'. The model was trained with --text-column 'Was man sagt'"),
         (
             "evaluate",
             {"text_column": "Was man sagt", "label_column": "Note"},

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import http.server
 import inspect
 import json
 import os
 import pickle
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +23,7 @@ import yaml
 from ray._common.constants import HEAD_NODE_RESOURCE_NAME
 from ray._private import node, parameter, ray_constants, services, worker
 from ray.air import constants as air_constants
+from ray.dashboard import utils as dashboard_utils
 from ray.data._internal.block_batching import util as block_batching
 from ray.train.v2._internal import constants as train_constants
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError
@@ -216,6 +219,91 @@ def test_the_address_for_auto_is_that_of_the_environment_or_of_the_last_start(mo
     monkeypatch.setattr(services, "find_bootstrap_address", lambda directory: None)
     with pytest.raises(ConnectionError):
         ray_internals.address_of_auto()
+
+
+def test_ray_is_asked_for_its_dashboard_as_by_its_own_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    class Gcs:
+        def __init__(self, address: str) -> None:
+            asked.append((address,))
+
+        def internal_kv_get(self, *arguments: Any) -> bytes | None:
+            asked.append(arguments)
+            return answers.pop()
+
+    answers = [None, b"127.0.0.1:8365"]
+    monkeypatch.setattr(ray._raylet, "GcsClient", Gcs)
+    assert ray_internals.dashboard_of("head:6479") == "127.0.0.1:8365"
+    assert ray_internals.dashboard_of("head:6479") == ""
+    assert asked[:2] == [("head:6479",), (b"dashboard", b"dashboard", 20.0)]
+    source = inspect.getsource(dashboard_utils.ray_address_to_api_server_url)
+    for part in ("GcsClient(address=", "ray_constants.DASHBOARD_ADDRESS", "ray_constants.KV_NAMESPACE_DASHBOARD"):
+        assert part in source, part
+
+    def refuse(**_: Any) -> None:
+        raise ray.exceptions.RpcError("Timed out")
+
+    monkeypatch.setattr(ray._raylet, "GcsClient", refuse)
+    with pytest.raises(ConnectionError, match="Timed out"):
+        ray_internals.dashboard_of("head:6479")
+
+
+@contextlib.contextmanager
+def dashboard(status: int, body: str) -> Iterator[tuple[str, list[str]]]:
+    """Gives the URL of an HTTP server with one answer, and what it is asked."""
+    asked: list[str] = []
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, *_: Any) -> None: ...
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", asked
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+_NODES = {
+    "data": {"summary": [{}, {"cmdline": ["raylet", "--worker=a --gcs-address=no:1", "--gcs-address=head:6479"]}]}
+}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected"),
+    [
+        (200, json.dumps(_NODES), "head:6479"),
+        (200, json.dumps({"data": {"summary": [{"cmdline": None}]}}), ""),
+        (200, "[]", ""),
+        (404, "not found", ""),
+    ],
+)
+def test_a_dashboard_shows_where_its_ray_is(status: int, body: str, expected: str) -> None:
+    with dashboard(status, body) as (url, asked):
+        assert ray_internals.ray_of_dashboard(url) == expected
+    assert asked == ["/nodes?view=summary"]
+    assert ray_internals.ray_of_dashboard(url) == ""  # nothing listens there any more
+
+
+def test_the_log_in_a_message_about_a_job_is_left_out() -> None:
+    said = "Job entrypoint command failed with exit code 1"
+    log = "last available logs (truncated to 20,000 chars):\\n"
+    assert ray_internals.without_log(f"{said}, {log}a\nb") == said == ray_internals.without_log(said)
+    assert log in (RAY / "dashboard/modules/job/job_supervisor.py").read_text(encoding="utf-8")
+
+
+def test_a_dashboard_that_refuses_the_token() -> None:
+    with dashboard(401, "Unauthorized") as (url, _), pytest.raises(ray.exceptions.AuthenticationError):
+        ray_internals.ray_of_dashboard(url)
 
 
 @pytest.fixture

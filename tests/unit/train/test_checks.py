@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from runs import changed
 
-from lstm_ray.config import TrainConfig
+from lstm_ray.config import TrainConfig, resolve
 from lstm_ray.errors import ConfigError
 from lstm_ray.train import checks
 
@@ -36,6 +37,29 @@ def test_word_vectors_of_another_size_are_refused(settings: TrainConfig, tmp_pat
     said = r"its vectors have 3 dimensions, but --embedding-size is 8: use --embedding-size 3"
     with pytest.raises(ConfigError, match=said):
         checks.check_inputs(changed(settings, embeddings=str(path), embedding_size=8))
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, []),
+        ({"ngram_c": 2.0, "ngram_refit": True}, ["without --ngrams there is no effect of --ngram-c, --ngram-refit"]),
+        ({"ngram_c": 2.0, "ngrams": 2, "ngram_rows": 5}, []),
+        ({"vector_window": 3}, ["without --learn-vectors or --unlabelled there is no effect of --vector-window"]),
+        ({"vector_window": 3, "learn_vectors": True}, []),
+        ({"shared_dropout": True}, ["without --embedding-dropout there is no effect of --shared-dropout"]),
+        ({"shared_dropout": True, "embedding_dropout": 0.1}, []),
+        ({"preset": "best", "ngrams": 0}, []),  # the preset's own --ngram-refit
+    ],
+)
+def test_settings_without_effect_are_noted(given: dict[str, Any], expected: list[str]) -> None:
+    config = resolve(TrainConfig, {"preset": "none", "train": ("a",), "output": "b", **given})
+    assert list(checks.notes_on_no_effect(config, ())) == expected
+
+
+def test_what_training_chose_is_not_noted(settings: TrainConfig) -> None:
+    config = changed(settings, shared_dropout=True)
+    assert list(checks.notes_on_no_effect(config, ["shared_dropout"])) == []
 
 
 def test_what_makes_a_run_slower_or_worse_is_noted(settings: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ BROKEN: list[Mutation] = [
     ("cluster", f"{GROUP}.minReplicas", 9, f"{GROUP}.maxReplicas", "is 4, below minReplicas 9"),
     ("cluster", f"{GROUP}.replicas", 9, None, "is 9, above maxReplicas 4; lower it"),
     ("cluster", f"{GROUP}.replicas", -1, None, "is -1, below minReplicas 0"),
-    ("cluster", IMAGE, "me/x:ray-2.59.0", None, f"has Ray 2.59.0, but Ray {RAY} is named before"),
+    ("cluster", IMAGE, "me/x:ray-2.59.0", None, f"has Ray 2.59.0, but an earlier field has Ray {RAY}"),
     ("cluster", "spec.authOptions", GONE, "spec.authOptions.mode", "token authentication is off"),
     ("cluster", "spec.authOptions.mode", "disabled", None, "set authOptions: {mode: token}"),
     ("cluster", f"{HEAD}.template.spec.containers.0.env", [DISABLED], "spec.authOptions.mode", "is off"),
@@ -53,7 +53,7 @@ def test_the_python_of_all_images_is_the_same(tmp_path: Path) -> None:
     images = {f"{HEAD}.template.spec.containers.0.image": "me/x:1-py311", IMAGE: "me/x:1-py310"}
     ((path, message),) = mistakes("cluster", images, tmp_path)
     assert path == "spec.workerGroupSpecs[0].template.spec.containers[0].image"
-    assert message.startswith("has Python 3.10, but Python 3.11 is named before")
+    assert message.startswith("has Python 3.10, but an earlier field has Python 3.11")
 
 
 def test_a_job_on_another_cluster_has_no_groups_to_fit(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ BROKEN: list[Mutation] = [
     ("aws", "setup_commands.0", "export RAY_AUTH_TOKEN=5ecret", None, "contains the token"),
     ("aws", "setup_commands.0", 7, None, "is 7; it should be a string"),
     ("gcp", "available_node_types.worker.resources.CPU", 1.5, None, "should be an integer"),
-    ("azure", "docker.head_image", "me/lstm-ray:ray-2.59.0", None, f"has Ray 2.59.0, but Ray {RAY} is named before"),
+    ("azure", "docker.head_image", "me/lstm-ray:ray-2.59.0", None, f"but an earlier field has Ray {RAY}"),
     ("azure", "docker.imge", "x", None, "did you mean image?"),
     ("azure", "docker.run_options.1", "--env RAY_AUTH_TOKEN=abc", "docker.run_options.1", "contains the token"),
     ("onprem", "provider.head_ip", "localhost", None, "give an address that all nodes know"),

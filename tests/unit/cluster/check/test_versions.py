@@ -57,4 +57,4 @@ def test_a_version_that_differs_is_found_once_for_each_field() -> None:
     assert list(check_agreement(mentions)) == []
     (finding,) = check_agreement([*mentions, (("e",), "Python", "3.10")])
     assert finding.field == ("e",)
-    assert finding.message.startswith("has Python 3.10, but Python 3.11 is named before")
+    assert finding.message.startswith("has Python 3.10, but an earlier field has Python 3.11")

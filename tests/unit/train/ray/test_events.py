@@ -52,7 +52,7 @@ def test_a_loss_is_reported_with_the_work_that_is_done_again(
     assert watcher.said == [
         "starting from the beginning with 2 workers",
         "worker lost (worker 1: died); starting again from the last checkpoint, 1 of 3 times (--max-failures)",
-        "resuming from epoch 2, step 50 with 1 worker, after 35 s without progress; 140 rows are done again",
+        "resuming from epoch 2, step 50 with 1 worker, after 35 s without progress; 140 rows are repeated",
     ]
 
 
@@ -76,7 +76,7 @@ def test_a_single_restart_and_row_are_counted_in_the_singular(watcher: Any) -> N
     reporter.report(Begun(State(step=2), 1))
     lost, resumed = watcher.said
     assert lost == "worker lost; starting again from the last checkpoint, 1 of 1 time (--max-failures)"
-    assert resumed.endswith("; 1 row is done again")
+    assert resumed.endswith("; 1 row is repeated")
 
 
 def test_events_of_a_worker_that_was_given_up_are_ignored() -> None:
