@@ -156,7 +156,7 @@ def _shown(value: Any) -> str:
 def _python() -> str:
     lines = [
         f"{_NOTE}# Python\n",
-        "Functions and classes of `lstm_ray`. [From a program or notebook](../how-to/python.md) shows how to use them;"
+        "Functions and classes of `lstm_ray`. [Use lstm-ray from Python](../how-to/python.md) shows how to use them;"
         " keywords are the [settings](settings.md).\n",
         "## Functions\n",
     ]
