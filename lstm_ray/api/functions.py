@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
-# The functions below have the names of these packages. The packages are loaded first, because a package that is loaded
+# The functions below have the same names as these packages. The packages are loaded first, because one that is loaded
 # later would replace its function in `lstm_ray`. `from lstm_ray.train import run` still finds the package.
 import lstm_ray.evaluate
 import lstm_ray.export
@@ -70,7 +70,7 @@ def train(
     Args:
         train: Labelled reviews, as Parquet or a table; `validation` and `unlabelled` also take tables. During the call,
             a table is stored as a file in the user's cache directory (XDG_CACHE_HOME, or ~/.cache).
-        output: Directory of the run. The same call resumes a run that is there.
+        output: Directory of the run. If it contains a run, the same call resumes it.
         job: YAML job file, or settings object, for everything that is not given here.
         progress: Called with messages, row counts and epochs; for example `print`.
         settings: Any setting of `lstm-ray train`, by name.
@@ -103,14 +103,14 @@ def score(
     progress: Progress | None = None,
     **settings: Any,
 ) -> Manifest:
-    """Scores a corpus of reviews, Parquet in, Parquet out; a repeated call scores only what is missing.
+    """Scores reviews in Parquet, and writes Parquet; a repeated call scores only what is missing.
 
     Example: lstm_ray.score("reviews/", model="runs/first/model", output="scored").rows
 
     Args:
         inputs: Reviews as Parquet.
         model: The model bundle.
-        output: Directory for the scored Parquet. The same call resumes a run that is there.
+        output: Directory for the scores, as Parquet. If it contains a run, the same call resumes it.
         job: YAML job file, or settings object, for everything that is not given here.
         progress: Called with messages, and counts of files and rows; for example `print`.
         settings: Any setting of `lstm-ray score`, by name.
@@ -211,13 +211,13 @@ def tune(
     progress: Progress | None = None,
     **settings: Any,
 ) -> SearchResult:
-    """Searches for better settings: trains many models on Ray, and stops early those that fall behind.
+    """Searches for better settings: trains many models on Ray, and stops the worse ones early.
 
     Example: lstm_ray.tune("reviews.parquet", output="search", search={"units": {"choice": [64, 128]}}).best.config
 
     Args:
         train: Labelled reviews, as Parquet.
-        output: Directory of the search. The same call resumes a search that is there.
+        output: Directory of the search. If it contains a search, the same call resumes it.
         search: The range of each searched setting: choice, uniform, log_uniform or integer.
         job: YAML job file, or settings object, for everything that is not given here.
         progress: Called with messages; for example `print`.
@@ -243,10 +243,10 @@ def export(model: Path, *, format: str, output: Path) -> Exported:
     Args:
         model: The model bundle.
         format: "onnx", or "savedmodel", the format of TensorFlow Serving.
-        output: A new or empty directory; its export.json describes how to make the ids.
+        output: A new or empty directory; export.json in it describes how to turn a text into token ids.
 
     Raises:
-        ConfigError: The format is unknown, or the package that writes it is not installed.
+        ConfigError: The format is unknown, or needs a package that is not installed.
         BundleError: The model cannot be used.
         OutputError: The directory is not empty, or cannot be written.
     """
@@ -296,12 +296,12 @@ def convert(
     progress: Progress | None = None,
     **settings: Any,
 ) -> Converted:
-    """Converts CSV, TSV or JSON, one file or several, to one file of Parquet, without changing any value.
+    """Converts one or several CSV, TSV or JSON files to one Parquet file, without changing any value.
 
     Example: lstm_ray.convert("reviews.csv", output="reviews.parquet").columns
 
     Args:
-        source: CSV, TSV, JSON lines or JSON arrays of objects, perhaps compressed. Each column has one type over
+        source: CSV, TSV, JSON lines or JSON arrays of objects, compressed or not. Each column has one type in
             all files.
         output: The Parquet file.
         job: YAML job file, or settings object, for everything that is not given here.
@@ -309,8 +309,8 @@ def convert(
         settings: Any setting of `lstm-ray data convert`, by name.
 
     Raises:
-        ConfigError: A setting is missing, unknown or not valid; a file's name does not tell the format; or two files
-            have different ones.
+        ConfigError: A setting is missing, unknown or not valid; a file's name does not show its format; or two files
+            have different formats.
         InputError: A file is missing, cannot be read as the format its name says, or has other columns than the
             first.
         OutputError: The output exists, is a directory, or cannot be written.
@@ -321,7 +321,7 @@ def convert(
     from lstm_ray.errors import ConfigError
 
     if is_table(source):
-        raise ConfigError(f"source is a {type(source).__name__}, which needs no conversion: give it to train as it is")
+        raise ConfigError(f"source is a {type(source).__name__}, which needs no conversion: pass it to train")
     with _call(ConvertConfig, {"source": source, "output": output, **settings}, job, progress) as (config, report):
         return run.convert(config, report)
 
@@ -334,12 +334,12 @@ def split(
     progress: Progress | None = None,
     **settings: Any,
 ) -> tuple[SplitFile, SplitFile]:
-    """Splits Parquet into train.parquet and test.parquet; returns both: path, rows, groups.
+    """Splits Parquet into train.parquet and test.parquet; returns path, rows and groups of each.
 
     Example: train, test = lstm_ray.split("reviews.parquet", output="reviews", by="product")
 
     Args:
-        inputs: Parquet with equal columns, or a table, as for `train`.
+        inputs: Parquet files that all have the same columns, or a table, as for `train`.
         output: Directory for the two files.
         job: YAML job file, or settings object, for everything that is not given here.
         progress: Called with row counts, and notes on files that are left out; for example `print`.
@@ -367,7 +367,7 @@ def load(
 ) -> Model:
     """Loads a trained model to score texts in this process, without Ray.
 
-    TensorFlow is needed only for networks that user code built.
+    TensorFlow is needed only for custom networks.
 
     Example: lstm_ray.load("runs/first/model").predict("Not bad at all")
 
@@ -375,11 +375,12 @@ def load(
         model: The model bundle.
         threshold: Probability above which a text counts as positive; None for the bundle's.
         unsure: Range of probabilities, such as "0.4:0.6" or (0.4, 0.6), that are labelled "unsure".
-        precision: "bf16" and "int8" score faster than "float32", and differ a little; the processor must have them.
+        precision: "bf16" and "int8" are faster than "float32", with slightly different scores, on processors that
+            support them.
 
     Raises:
         BundleError: The bundle is missing or damaged, or needs a newer version of lstm-ray.
-        ConfigError: The threshold is not between 0 and 1, or outside the unsure range; or the processor lacks the
+        ConfigError: The threshold is not between 0 and 1, or not in the unsure range; or the processor lacks the
             instructions of that precision.
     """
     from lstm_ray.api.model import Model
@@ -400,7 +401,7 @@ def _call(
 
     Args:
         kind: The configuration class.
-        given: Settings by name; None is one that was not given.
+        given: Settings by name; None if a setting was not given.
         job, progress: As the caller gave them.
         takes_tables: True if tables are written to files for the call; otherwise they are refused.
 

@@ -43,7 +43,7 @@ def refuse_password(address: str, source: str = "--address") -> None:
 
 
 def find_ray(address: str, notify: Callable[[str], None]) -> str:
-    """Returns the address of a Ray to join: the given one, or if that is a dashboard, that of its Ray on the same host.
+    """Returns the address of the Ray instance to join; if a dashboard's address is given, finds its Ray on that host.
 
     Args:
         address: HOST:PORT or ray://HOST:PORT.
@@ -72,7 +72,7 @@ def find_ray(address: str, notify: Callable[[str], None]) -> str:
 
 
 def find_dashboard(address: str, notify: Callable[[str], None]) -> str:
-    """Returns the address of a dashboard: the given one, or if that is Ray itself, that of its dashboard on the host.
+    """Returns the address of a dashboard; if the address of Ray itself is given, finds the dashboard on that host.
 
     Args:
         address: HOST, HOST:PORT, ray://HOST:PORT or a URL.

@@ -107,7 +107,7 @@ class Outcome:
 
     @property
     def measured_otherwise(self) -> str | None:
-        """Returns what is measured at another threshold than the model's; None if nothing is."""
+        """Returns the metrics at a threshold that is not the model's; None if there are none."""
         if not self.metrics or self.metrics["threshold"] == self.config.epoch_threshold:
             return None
         others = "epochs, and LSTM and n-grams alone," if self.config.ngrams else "epochs"

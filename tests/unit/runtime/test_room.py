@@ -103,7 +103,7 @@ def test_what_nodes_lack(asked: Asked, nodes: list[Nodes], lack: tuple[str, str]
         (
             Asked(2, 2, cpus=1.5, gpus=1),
             "2 workers with 1.5 CPUs each on this machine's 2 cores take turns, and each is a process with its own "
-            "TensorFlow (some 0.7 GB): use --workers 1",
+            "TensorFlow (about 0.7 GB): use --workers 1",
         ),
     ],
 )
