@@ -123,7 +123,7 @@ def no_column(
     meant = next((one for one in others if [one.lower()] == similar), None) or usual_column(option, others)
     if meant is None:
         if option == "--label-column" and len(names) == 1:  # that of the texts
-            otherwise = "to learn from texts or measure a model on them, each needs a label, in a column of its own"
+            otherwise = "to train or measure a model on these texts, add a column with a label for each"
         otherwise = otherwise or (f"choose with {option}" if option else "")
         remedy = f": {otherwise}" if otherwise else ""
     else:

@@ -158,7 +158,7 @@ def _shown(value: Any) -> str:
 def _python() -> str:
     lines = [
         f"{_NOTE}# Python\n",
-        "The functions and classes of `lstm_ray`. [From a program or notebook](../how-to/python.md) shows how to use"
+        "The functions and classes of `lstm_ray`. [Use lstm-ray from Python](../how-to/python.md) shows how to use"
         " them. All [settings](settings.md) of a command are keywords of its function.\n",
         "## Functions\n",
     ]

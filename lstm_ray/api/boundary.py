@@ -92,7 +92,7 @@ def _warn(event: Event) -> None:
 
 
 def _level_of_caller() -> int:
-    """Returns the `stacklevel` by which `_warn` names the line of the program that called this package.
+    """Returns the `stacklevel` with which a warning names the line of the program that called this package.
 
     Python 3.12 has `skip_file_prefixes` for this.
     """

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
-# The functions below have the names of these packages. The packages are loaded first, because a package that is loaded
+# The functions below have the same names as these packages. The packages are loaded first, because one that is loaded
 # later would replace its function in `lstm_ray`. `from lstm_ray.train import run` still finds the package.
 import lstm_ray.evaluate
 import lstm_ray.export
@@ -104,7 +104,7 @@ def score(
     progress: Progress | None = None,
     **settings: Any,
 ) -> Manifest:
-    """Scores a corpus of reviews, Parquet in, Parquet out; a repeated call scores only what is missing.
+    """Scores reviews in Parquet, and writes Parquet; a repeated call scores only what is missing.
 
     Example: lstm_ray.score("reviews/", model="runs/first/model", output="scored").rows
 
@@ -212,7 +212,7 @@ def tune(
     progress: Progress | None = None,
     **settings: Any,
 ) -> SearchResult:
-    """Searches for better settings: trains many models on Ray, and stops early those that fall behind.
+    """Searches for better settings: trains many models on Ray, and stops the worse ones early.
 
     Example: lstm_ray.tune("reviews.parquet", output="search", search={"units": {"choice": [64, 128]}}).best.config
 
@@ -244,10 +244,10 @@ def export(model: Path, *, format: str, output: Path) -> Exported:
     Args:
         model: The model bundle.
         format: "onnx", or "savedmodel", the format of TensorFlow Serving.
-        output: A new or empty directory; its export.json describes how to get the ids.
+        output: A new or empty directory; export.json in it describes how to turn a text into token ids.
 
     Raises:
-        ConfigError: The format is unknown, or the package that writes it is not installed.
+        ConfigError: The format is unknown, or needs a package that is not installed.
         BundleError: The model cannot be used.
         OutputError: The directory is not empty, or cannot be written.
     """
@@ -297,12 +297,12 @@ def convert(
     progress: Progress | None = None,
     **settings: Any,
 ) -> Converted:
-    """Converts files of CSV, TSV or JSON to one Parquet file; values are not changed.
+    """Converts one or several CSV, TSV or JSON files to one Parquet file, without changing any value.
 
     Example: lstm_ray.convert("reviews.csv", output="reviews.parquet").columns
 
     Args:
-        source: CSV, TSV, JSON lines or JSON arrays of objects, perhaps compressed. Each column has one type over
+        source: CSV, TSV, JSON lines or JSON arrays of objects, compressed or not. Each column has one type in
             all files.
         output: The Parquet file.
         job: YAML job file, or settings object, with all other settings.
@@ -310,8 +310,8 @@ def convert(
         settings: Any setting of `lstm-ray data convert`, by name.
 
     Raises:
-        ConfigError: A setting is missing, unknown or not valid; the format is not clear from a file's name; or the
-            files have different formats.
+        ConfigError: A setting is missing, unknown or not valid; a file's name does not show its format; or two files
+            have different formats.
         InputError: A file is missing, cannot be read as the format its name says, or has other columns than the
             first.
         OutputError: The output exists, is a directory, or cannot be written.
@@ -322,7 +322,7 @@ def convert(
     from lstm_ray.errors import ConfigError
 
     if is_table(source):
-        raise ConfigError(f"source is a {type(source).__name__}, which needs no conversion: give it to train as it is")
+        raise ConfigError(f"source is a {type(source).__name__}, which needs no conversion: pass it to train")
     with _call(ConvertConfig, {"source": source, "output": output, **settings}, job, progress) as (config, report):
         return run.convert(config, report)
 
@@ -335,12 +335,12 @@ def split(
     progress: Progress | None = None,
     **settings: Any,
 ) -> tuple[SplitFile, SplitFile]:
-    """Splits Parquet into train.parquet and test.parquet; returns path and number of rows of both.
+    """Splits Parquet into train.parquet and test.parquet; returns path, rows and groups of each.
 
     Example: train, test = lstm_ray.split("reviews.parquet", output="reviews", by="product")
 
     Args:
-        inputs: Parquet files with the same columns, or a table, as for `train`.
+        inputs: Parquet files that all have the same columns, or a table, as for `train`.
         output: Directory for the two files.
         job: YAML job file, or settings object, with all other settings.
         progress: Called with row counts, and notes on files that are left out; for example `print`.
@@ -368,7 +368,7 @@ def load(
 ) -> Model:
     """Loads a trained model to score texts in this process, without Ray.
 
-    TensorFlow is needed only for networks that user code built.
+    TensorFlow is needed only for custom networks.
 
     Example: lstm_ray.load("runs/first/model").predict("Not bad at all")
 
@@ -376,13 +376,13 @@ def load(
         model: The model bundle.
         threshold: Probability above which a text counts as positive; None for the bundle's.
         unsure: Range of probabilities, such as "0.4:0.6" or (0.4, 0.6), that are labelled "unsure".
-        precision: "bf16" and "int8" score faster than "float32", and a little differently; the processor must support
-            them.
+        precision: "bf16" and "int8" are faster than "float32", with slightly different scores, on processors that
+            support them.
 
     Raises:
         BundleError: The bundle is missing or damaged, or needs a newer version of lstm-ray.
-        ConfigError: The threshold is not between 0 and 1, or not within `unsure`; or the processor does not support the
-            precision.
+        ConfigError: The threshold is not between 0 and 1, or not in the unsure range; or the processor lacks the
+            instructions of that precision.
     """
     from lstm_ray.api.model import Model
 
@@ -402,7 +402,7 @@ def _call(
 
     Args:
         kind: The configuration class.
-        given: Settings by name; None is one that was not given.
+        given: Settings by name; None if a setting was not given.
         job, progress: As the caller gave them.
         takes_tables: True if tables are written to files for the call; otherwise they are refused.
 

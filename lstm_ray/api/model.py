@@ -286,7 +286,7 @@ def _encoded(text: Any, number: int) -> bytes | None:
 
 
 def _is_one(texts: Any) -> TypeGuard[Text]:
-    """Returns whether this is one text, perhaps a missing one, not several."""
+    """Returns whether this is a single text, which may be missing."""
     return isinstance(texts, str | bytes) or _is_missing(texts)
 
 

@@ -55,14 +55,14 @@ def demo(
     from lstm_ray.datasets.demo import write_demo
     from lstm_ray.evaluate.ranking import show_metric
 
-    storage.write_bytes(str(marker), b"")  # allows the next demo to delete these directories
+    storage.write_bytes(str(marker), b"")  # the next demo may then delete these directories
     for earlier in (corpus, training, evaluation, scored):
         storage.delete(earlier)
-    console.say(f"making {rows:,} synthetic reviews")
+    console.say(f"generating {rows:,} synthetic reviews")
     files = write_demo(Path(corpus), rows=rows)
     with bars.progress(_IF_INTERRUPTED) as progress:
         outcome = lstm_ray.train(files.train, output=training, workers=workers, progress=progress, **SETTINGS)
-    model = f"{training}/model"  # as it was given: outcome.model is absolute
+    model = f"{training}/model"  # relative if --output is; outcome.model is absolute
     with bars.progress(_IF_INTERRUPTED) as progress:
         measured = lstm_ray.evaluate(files.test, model=model, output=evaluation, progress=progress)
     with bars.progress(_IF_INTERRUPTED) as progress:

@@ -46,7 +46,7 @@ class _Group(CheckedGroup):
         for name in self.list_commands(ctx):
             command: Any = self.get_command(ctx, name)
             panel = getattr(command, "rich_help_panel", None)
-            shown = panel if isinstance(panel, str) else "Commands"  # without one, Typer has a placeholder object
+            shown = panel if isinstance(panel, str) else "Commands"  # Typer's default is a placeholder object
             panels.setdefault(shown, []).append((name, _first_paragraph(command)))
         for title, records in panels.items():
             formatter.write(f"\n{title}:\n")
@@ -90,9 +90,9 @@ def _named(argument: Any) -> str:
 
 
 def described(parameter: Any) -> str:
-    """Returns the description of an option or argument, with its default, or that it must be given.
+    """Returns the description of an option or argument, followed by its default, or by "required".
 
-    Those of settings are complete (`options.py`).
+    The description of a setting already contains its default (`options.py`).
     """
     if parameter.required:
         return f"{parameter.help} (required)"

@@ -93,7 +93,7 @@ def _note_encoding(texts: list[bytes]) -> None:
     except UnicodeDecodeError as error:
         found = readings(texts[0], error.start)
         console.say(
-            f"note: {counted(len(texts), 'text')} in another encoding than UTF-8, such as {found}: "
+            f"note: {counted(len(texts), 'text')} not in UTF-8, such as {found}: "
             "iconv -f ENCODING -t utf-8 converts a file"
         )
 

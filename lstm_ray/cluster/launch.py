@@ -99,7 +99,7 @@ def _workers_left_running(content: dict[str, object]) -> list[str]:
 def _stop_everywhere(content: dict[str, object], workers: list[str]) -> str:
     """Returns a command, to be run on the head, that stops Ray on the head and the workers.
 
-    A worker's Ray ends by itself after the head, except for its log monitor. The head is stopped first, because its
+    Ray on a worker ends by itself after the head, except for its log monitor. The head is stopped first, because its
     autoscaler would otherwise restart the workers.
     """
     user, key = at(content, ["auth", "ssh_user"], str), at(content, ["auth", "ssh_private_key"], str)

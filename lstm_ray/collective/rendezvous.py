@@ -96,7 +96,7 @@ def _call(other: int, address: Address, hello: bytes, deadline: float) -> socket
     """Connects to a worker.
 
     Raises:
-        WorkerLostError: It cannot be reached, or another process listens there.
+        WorkerLostError: The worker cannot be reached, or another process listens at its address.
     """
     try:
         peer = socket.create_connection(address, timeout=_time_left(deadline))

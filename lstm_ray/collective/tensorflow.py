@@ -15,7 +15,7 @@ once: then the operation under way is aborted, because NCCL would wait for ever.
 is cut off, because the operation's own timeout uses memory after it was freed: one group in four crashed (TensorFlow
 2.21). Afterwards the process cannot use these operations again, so that a group is replaced by new processes.
 
-TensorFlow's server listens on all interfaces and asks nobody who they are: the workers' network must be trusted.
+TensorFlow's server listens on all interfaces without authentication: the workers' network must be trusted.
 
 `tf.distribute.MultiWorkerMirroredStrategy` would start the same server by public API. But where a worker is missing its
 constructor waits, for more than 19 minutes when we ended it, through SIGTERM too; and aborting needs a private method

@@ -205,7 +205,7 @@ def meaning_of(kind: type[Settings], key: str) -> dict[str, Any]:
 
 
 def chosen_later(kind: type[Settings], values: Mapping[str, Any]) -> list[str]:
-    """Returns the settings that training chooses if nobody gives them.
+    """Returns the settings that training chooses if they are not given.
 
     With preset best these are the ones that it chooses for the data, with `from_` those of the model it begins with.
     """

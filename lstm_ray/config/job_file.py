@@ -98,7 +98,7 @@ def known_settings(kind: type[Settings], content: Mapping[Any, Any]) -> dict[str
     """Returns the settings in a mapping that have a value.
 
     Raises:
-        ConfigError: It has an unknown key.
+        ConfigError: The mapping has an unknown key.
     """
     for key in content:
         if key not in kind.model_fields:

@@ -328,7 +328,7 @@ def _range_of(response: http.client.HTTPResponse, partial: _Partial, *, resuming
     content_range = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
     if not resuming or content_range is None or int(content_range[1]) != partial.size:
         partial.remove()
-        raise _TransferError("the server sent another range than the requested one")
+        raise _TransferError("the server sent a range that was not requested")
     return partial.size, int(content_range[2])
 
 

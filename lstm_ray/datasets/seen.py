@@ -29,7 +29,7 @@ Hashes40 = npt.NDArray[np.int64]
 
 _BITS = 40
 _PURPOSE = b"seen texts"
-# Not a single space, of which a text has hundreds: replacing each one by itself takes twice as long as tokenizing.
+# Not single spaces: a text has hundreds, and replacing each of them would take twice as long as tokenizing.
 _WHITE_SPACE = r"[\t-\r\p{Z}]{2,}|[\t-\r]|[^\P{Z} ]"
 _COLUMN = "hash"
 
@@ -100,8 +100,8 @@ class SeenTexts:
 def describe_lost(bundle: str) -> str:
     """Returns a warning that the hashes of a model's training texts were deleted, given the path of its bundle."""
     return (
-        "whether rows were learned from is unknown: seen.parquet, the hashes of the training texts, is missing in "
-        f"{bundle}"
+        "cannot check whether the model was trained on some of these rows: seen.parquet, the hashes of the training "
+        f"texts, is missing in {bundle}"
     )
 
 
@@ -112,7 +112,7 @@ def describe_seen(seen: int, rows: int, kind: str, model: str = "the model", acc
         seen: Number of such rows.
         rows: Number of rows that the model is evaluated on.
         kind: "validation" or "evaluation".
-        model: What has learned from them: "the model", or the path of another that it is compared with.
+        model: What was trained on them: "the model", or the path of another that it is compared with.
         accuracy: The model's accuracy on all rows, if it is known.
     """
     whose, its = ("", "the model's") if model == "the model" else (f" of {model}", "its")

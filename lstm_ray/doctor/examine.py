@@ -21,7 +21,7 @@ def examine(address: str | None, directory: str | None, model: str | None, job_f
     Args:
         address: The cluster's address; None for this machine only.
         directory: Directory or URI that every node should write to and read from.
-        model: A bundle for which to check whether cuDNN can run it.
+        model: A bundle; the report says whether cuDNN can run it.
         job_file: A job file for whose network or bundle to check the same.
 
     Raises:

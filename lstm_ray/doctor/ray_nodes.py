@@ -16,12 +16,12 @@ from lstm_ray.wording import reason
 def describe_nodes(
     address: str, directory: str | None, probe: str | None
 ) -> tuple[dict[str, Facts], dict[str, str], float]:
-    """Returns the facts about each node, why others could not be asked, and the error of the clocks in seconds.
+    """Returns the facts by node, why nodes did not answer, by node, and the error of the clock differences in seconds.
 
     Args:
         address: The cluster's address.
         directory: Directory or URI that every node should write to and read from.
-        probe: A file there that this machine has written.
+        probe: A file in it that this machine has written.
 
     Raises:
         LstmRayError: There is no cluster at the address.
@@ -34,7 +34,7 @@ def describe_nodes(
             for node in nodes
             if node["NodeID"] in names
         }
-        # The first question starts a worker on each node, so that the second, about clocks, is answered at once.
+        # The first call starts a worker process on each node, so that the second, which compares clocks, is fast.
         answers = on_every_node(_describe_node, directory, probe)
         ahead, error_s = compare_clocks(on_every_node)
     facts: dict[str, Facts] = {}

@@ -22,7 +22,7 @@ class Verdict:
     Attributes:
         subject: What was examined.
         state: Its state.
-        level: OK, warning, or problem; with a problem a run would fail.
+        level: "problem" if a run would fail.
         remedy: What to do about it.
     """
 
@@ -39,7 +39,7 @@ def judge(
 
     Args:
         nodes: Facts by node.
-        failed: Nodes that could not be asked, and why.
+        failed: Nodes that did not answer, and why.
         clock_error_s: Error of the clock differences, in seconds.
         directory: The storage that nodes were asked to use, if any.
     """
@@ -67,7 +67,7 @@ def judge(
 
 def _no_answer(node: str, why: str) -> Verdict:
     if "No module named 'lstm_ray'" in why:
-        remedy = "install it there, or send it along with lstm-ray submit"
+        remedy = "install it there, or start the run with lstm-ray submit, which sends it"
         return Verdict(f"{node}: lstm-ray", "not installed", "problem", remedy)
     return Verdict(node, f"does not answer: {why[-200:]}", "problem", "see its logs: ray logs")
 
@@ -126,7 +126,7 @@ def _authentication(node: str, mode: str) -> Verdict:
 
 
 def _clock(node: str, ahead: float, error_s: float) -> Verdict:
-    state = f"{ahead:+.1f} s compared to this machine, within {error_s:.1f} s"
+    state = f"{ahead:+.1f} s relative to this machine (± {error_s:.1f} s)"
     off = abs(ahead) - error_s
     if off > _SKEW_WARNING_S:
         level: Level = "problem" if off > _SKEW_PROBLEM_S else "warning"

@@ -36,7 +36,7 @@ from lstm_ray.wording import as_call, counted
 
 _HOTTEST = 100.0  # beyond this temperature, or below its inverse, the rows count as having none
 _HALVINGS = 60
-_LEAST_GAIN = 0.001  # of the log loss, below which figures of some thousand rows do not differ
+_LEAST_GAIN = 0.001  # of the log loss; with a few thousand rows, smaller gains are noise
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from lstm_ray.storage.formats import check_parquet_name
 from lstm_ray.storage.inputs import check_apart, is_named_by
 from lstm_ray.wording import as_call
 
-_MOST_EXPLAINED = 100  # mistakes: a text of 400 words is scored some 200 times
+_MOST_EXPLAINED = 100  # mistakes: a text of 400 words is scored about 200 times
 
 
 @dataclass(frozen=True)
@@ -358,7 +358,7 @@ def check_unseen(shards: Sequence[Shard], bundle: Bundle) -> None:
     for file in {shard.file.path: shard.file for shard in shards}.values():
         if any(is_named_by(given, file) for given in trained_on):
             raise InputError(
-                f"{file.path}: {bundle.path} was trained on this file: give rows that it has not learned from, or "
+                f"{file.path}: {bundle.path} was trained on this file: give rows that it was not trained on, or "
                 "pass --allow-seen-files"
             )
 

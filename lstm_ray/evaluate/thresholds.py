@@ -105,7 +105,7 @@ class Sweep:
 
 
 def choose_threshold(counts: BinaryCounts, goal: tuple[str, Any]) -> BinaryCounts:
-    """Returns the counts of the same rows at the threshold that meets a goal best, the nearest to 0.5 of equal ones.
+    """Returns the counts of the same rows at the threshold that meets a goal best; of ties, the one nearest to 0.5.
 
     Args:
         counts: Counts of labelled rows.
@@ -173,7 +173,7 @@ def thinned(curve: PrecisionRecallCurve) -> PrecisionRecallCurve:
 
 
 def _first_of_best(keys: list[Doubles]) -> int:
-    """Returns the first position with the highest first key; of equal ones, with the highest second, and so on."""
+    """Returns the first position with the highest first key; ties are resolved by the second key, and so on."""
     best = np.arange(len(keys[0]))
     for key in keys:
         best = best[key[best] == key[best].max()]

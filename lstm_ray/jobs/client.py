@@ -87,7 +87,7 @@ class Job:
 
 
 class _FinalError(LstmRayError):
-    """An error for which reconnecting is useless: there is no such job, or the token is refused."""
+    """An error that reconnecting does not fix: the job does not exist, or the token is refused."""
 
 
 class _CannotShowError(Exception):
@@ -307,7 +307,7 @@ def _to_start(address: str) -> str:
 
 
 def exit_code(job: Job) -> int:
-    """Returns the exit code of a job as a shell reports it; 1 if it failed without one."""
+    """Returns the exit code of a job as a shell reports it; 1 if the job failed without an exit code."""
     if job.status == JobStatus.SUCCEEDED:
         return 0
     code = job.exit_code or 1

@@ -15,7 +15,7 @@ from lstm_ray.kernels.function import compiled
 
 @compiled
 def adam(target: Target, width: int, has_gradients: bool, averages: bool = False, decays: bool = False) -> Emitter:
-    """Takes steps done[id] .. step - 1 for rows of a matrix, with gradients of 0, then maybe `step` with gradients.
+    """Takes steps done[id] .. step - 1 for rows of a matrix, with gradients of 0; then `step`, if it has gradients.
 
     Args:
         target: The processor.
@@ -38,7 +38,7 @@ def adam(target: Target, width: int, has_gradients: bool, averages: bool = False
         arguments["gradients"] = f"float32[rows, {width}]"
     if averages:
         arguments["averages"] = f"float32[matrix, {width}] out"
-        arguments["shares"] = "float32[steps]"  # weight of each step's values in their average
+        arguments["shares"] = "float32[steps]"  # weight of each step's values in the moving average
     if decays:
         arguments["decays"] = "float32[steps]"  # share by which values shrink
     names = ("values", "first", "second", *(["averages"] if averages else []))

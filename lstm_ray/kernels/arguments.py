@@ -59,7 +59,7 @@ class ArrayArgument:
             lengths: The named lengths of the arrays before this one; this array's lengths are added.
 
         Raises:
-            TypeError: It is not an array of this dtype.
+            TypeError: The argument is not an array of this dtype.
             ValueError: Its shape or memory layout does not fit, or it is read-only.
         """
         if not isinstance(array, np.ndarray):

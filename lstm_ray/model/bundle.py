@@ -96,7 +96,7 @@ class Bundle(Description):
         """Returns the weights as plain arrays. Must not be called for a user network.
 
         Raises:
-            BundleError: The file is damaged, or contains another network than bundle.json describes.
+            BundleError: The file is damaged, or contains a network that bundle.json does not describe.
         """
         assert self.model.network is None
         try:
@@ -251,7 +251,7 @@ def _written(write: Callable[[io.BytesIO], None]) -> bytes:
 
 
 def with_files(bundle: Bundle, files: dict[str, bytes]) -> Bundle:
-    """Returns a bundle with other content of some of its files; it is not written yet, and keeps its hash."""
+    """Returns a bundle in which some files have new content; it is not written yet, and keeps its hash."""
     changed = {name: sha256(content) for name, content in files.items()}
     return replace(bundle, files={**bundle.files, **files}, sha256={**bundle.sha256, **changed})
 
@@ -259,7 +259,7 @@ def with_files(bundle: Bundle, files: dict[str, bytes]) -> Bundle:
 def write_calibrated(
     path: str, bundle: Bundle, threshold: float, metrics: dict[str, Any], chosen_on: int, temperature: float
 ) -> None:
-    """Writes a bundle that `with_files` returned, with all that the bundle it was made of holds.
+    """Writes a bundle that `with_files` returned, with the other files of the original bundle.
 
     Args:
         path: Directory to write.
@@ -270,8 +270,8 @@ def write_calibrated(
         temperature: What its logits were divided by.
 
     Raises:
-        BundleError: The bundle that it was made of is not there any more, or another has replaced it.
-        OutputError: It cannot be written.
+        BundleError: The original bundle no longer exists, or was replaced.
+        OutputError: The bundle cannot be written.
     """
     description = parse(bundle.path, _read_description(bundle.path))
     if hash_of(description) != bundle.hash:  # which is still that of the bundle that it was made of
@@ -309,7 +309,7 @@ def delete_bundle(path: str) -> None:
     """Deletes the files of a bundle, if there is one, and its directory unless it has others, such as notes.
 
     Raises:
-        OutputError: They cannot be deleted.
+        OutputError: The files cannot be deleted.
     """
     for name in (DESCRIPTION, *sorted(_OWN)):  # without the first one it is not a bundle
         storage.delete(storage.join(path, name))
@@ -371,7 +371,7 @@ def _hint(path: str) -> str:
     with contextlib.suppress(InputError, OutputError):  # what is near may not be readable, or not a directory
         found = _bundles_near(path)
     if found:
-        more = f" ({len(found) - _MOST_NAMED:,} more are there)" if len(found) > _MOST_NAMED else ""
+        more = f" ({len(found) - _MOST_NAMED:,} more were found)" if len(found) > _MOST_NAMED else ""
         return f"; did you mean {either(found[:_MOST_NAMED])}?{more}"
     directory = storage.absolute(path).rstrip("/")
     for run in (directory, directory.removesuffix("/model")):

@@ -130,7 +130,7 @@ def parse(path: str, content: bytes) -> dict[str, Any]:
     """Returns the content of a bundle.json, after checking its format, its hash and that nothing is missing.
 
     Raises:
-        BundleError: It is damaged, or its format is unknown.
+        BundleError: The file is damaged, or its format is unknown.
     """
     try:
         described = json.loads(content)
@@ -155,7 +155,7 @@ def interpret(path: str, described: Mapping[str, Any]) -> Description:
     """Returns the content that `parse` returned as typed settings.
 
     Raises:
-        BundleError: It has settings that this version does not know, or invalid values.
+        BundleError: The bundle has settings that this version does not know, or invalid values.
     """
     text = _settings(path, TextSettings, described["text"])
     model = _settings(path, ModelSettings, described["model"])

@@ -41,9 +41,9 @@ class Movement:
     Attributes:
         name: The property: unknown_words, lengths, truncated, without_words or scores.
         here: Its figure in the scored corpus: a share of rows or words, or words a row; of scores the share of
-            positives, None if they were decided in another way than those of the training data.
-        training: The same in the training data; None if the bundle does not tell, or if `here` is None.
-        psi: Population stability index of the two histograms; None if the bundle does not tell.
+            positives, None if the training data's were decided differently.
+        training: The same in the training data; None if the bundle does not have it, or if `here` is None.
+        psi: Population stability index of the two histograms; None if the bundle has no histogram.
         moved: "no", "some" or "much"; None likewise.
     """
 
@@ -87,7 +87,7 @@ _CAUSES = {
     "unknown_words": "another language, subject or column, or a damaged encoding",
     "lengths": "another kind of text",
     "truncated": "another kind of text",
-    "without_words": "another column than the one with the texts",
+    "without_words": "the wrong column for the texts",
 }
 
 
@@ -146,7 +146,7 @@ def warn(movements: Sequence[Movement], max_rows: object = None) -> str | None:
         causes = f"--max-rows takes the first rows, which are unlike the others if the input is sorted; or {causes}"
     return (
         f"{what}: {figures}. Possible causes: {causes}. Before you use "
-        "the scores, label some hundred of the rows and run lstm-ray evaluate on them; where the model fails, train "
+        "the scores, label a few hundred of the rows and run lstm-ray evaluate on them; where the model fails, train "
         "with such rows too"
     )
 

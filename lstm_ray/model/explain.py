@@ -4,7 +4,7 @@
 
 A word's weight is the logit of the text minus its logit without the word, wherever the word occurs in it: above 0 it
 speaks for the positive class, and 0.7 doubles the odds. This is exact for any network, and costs a row for each
-different word. Gradients would cost two rows in all, but tell only of small changes, and are close to 0 where a gate is
+different word. Gradients would cost two rows in all, but describe small changes only and are close to 0 where a gate is
 shut or a maximum is elsewhere.
 
 All occurrences are left out together: n-grams count once, and a maximum over time is reached by any of them, so that of
@@ -34,7 +34,7 @@ from lstm_ray.text.vocabulary import Vocabulary
 Logits: TypeAlias = Callable[[Sequences], npt.NDArray[np.float64]]
 """Returns the log odds of the positive class for each row, float64[rows]."""
 
-_MOST_TOKENS = 1 << 20  # in a call: some ten thousand rows
+_MOST_TOKENS = 1 << 20  # in a call: about ten thousand rows
 _START = -1  # stands for the start token among numbers of words
 _NOTHING = -2  # is left out of a text's first row
 
@@ -141,7 +141,7 @@ class _Row:
 
 
 def _in_batches(variants: Iterable[Sequences], logits: Logits) -> npt.NDArray[np.float64]:
-    """Returns the logits of all rows, computed for many at a time: an engine is fastest with some hundreds."""
+    """Returns the logits of all rows, computed for many at a time: an engine is fastest with a few hundred."""
     found, waiting, tokens = [np.zeros(0)], [], 0
     for some in variants:
         waiting.append(some)

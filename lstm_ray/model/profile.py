@@ -19,9 +19,9 @@ from lstm_ray.text.sequences import Sequences
 from lstm_ray.text.vocabulary import OOV_ID, START_ID
 
 LENGTH_LIMITS = (0, 1, 2, 3, *(words for power in range(2, 16) for words in (2**power, 3 * 2 ** (power - 1))))
-"""Most words of a row in each bin of lengths; one more bin holds the rows with more words than the last."""
+"""Upper bounds of the bins of lengths, in words; an additional bin has the rows above the last one."""
 UNKNOWN_LIMITS = (0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
-"""Largest share of unknown words of a row in each bin of these shares; one more bin holds the rows above the last."""
+"""Upper bounds of the bins of a row's share of unknown words; an additional bin has the rows above the last one."""
 SCORE_LIMITS = tuple(np.linspace(0, 1, 11)[1:-1].tolist())
 """Likewise for probabilities: tenths."""
 
@@ -147,7 +147,7 @@ class TrainingData:
     """The rows that a model was trained and validated on.
 
     Attributes:
-        training: Rows it has learned from, and all that were left out because they have no words.
+        training: Rows that the model was trained on, and all that were left out because they have no words.
         validation: Rows it was validated on, as the saved model predicts them; no rows if there was no validation.
     """
 
@@ -163,7 +163,7 @@ class TrainingData:
         """Reads what `to_json` returned.
 
         Raises:
-            ValueError: It is something else.
+            ValueError: The content is not what `to_json` returns.
         """
         if not isinstance(described, dict) or described.keys() != {"training", "validation"}:
             raise ValueError("the profile is not one of training and validation rows")

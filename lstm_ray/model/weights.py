@@ -122,12 +122,12 @@ class NetworkWeights:
         """Reads what `to_bytes` returned.
 
         Raises:
-            BundleError: It is not such an .npz, an array is missing, or shapes or settings do not fit together.
+            BundleError: The content is not an .npz file, an array is missing, or shapes or settings are inconsistent.
         """
         try:
             archive = open_archive(content)
             arrays = {member.filename.removesuffix(".npy"): _array(archive, member) for member in archive.infolist()}
-        except Exception as error:  # for a damaged file zipfile and numpy raise a dozen types
+        except Exception as error:  # zipfile and numpy raise a dozen types for damaged files
             raise BundleError(f"the network weights are not a readable .npz file: {reason(error)}") from error
         try:
             network = cls(
@@ -153,13 +153,13 @@ class NetworkWeights:
         return network
 
     def ngrams_alone(self, share: float, bias: float) -> NetworkWeights:
-        """Returns the n-grams of this network as a network of their own, a linear model.
+        """Returns a network that has only the n-grams of this one: a linear model.
 
         Its LSTM has one unit and weights of 0, so that the engine computes it at hardly any cost.
 
         Args:
-            share: What their table was multiplied by; not 0.
-            bias: Added to their logit.
+            share: Factor by which this network's table was multiplied; not 0.
+            bias: Added to the logit.
         """
         assert self.ngram_table is not None
 
@@ -180,7 +180,7 @@ class NetworkWeights:
         """Checks that the network matches a bundle's settings.
 
         Raises:
-            BundleError: It does not.
+            BundleError: They differ; the message names the setting.
         """
         units = {lstm.units for layer in self.layers for lstm in layer}
         for name, found, described in (
@@ -205,7 +205,7 @@ class NetworkWeights:
         """Checks that all shapes, types and settings are consistent.
 
         Raises:
-            BundleError: They are not; the message names the shape found and the shape needed.
+            BundleError: Something is inconsistent; the message names what was found and what is needed.
         """
         if self.pooling not in get_args(Pooling):
             raise BundleError(f"pooling of the network weights is {self.pooling!r}, not one of {get_args(Pooling)}")
@@ -233,7 +233,10 @@ class NetworkWeights:
             raise BundleError(f"output bias of the network weights is {self.output_bias}, but must be finite")
         if not 0 <= self.ngrams <= LONGEST or (self.ngrams > 0) != (self.ngram_table is not None):
             table = "no table" if self.ngram_table is None else "a table"
-            raise BundleError(f"the network weights have n-grams of up to {self.ngrams} ids and {table} of them")
+            raise BundleError(
+                f"ngrams of the network weights is {self.ngrams}, with {table}, "
+                f"but must be 1 to {LONGEST} with a table or 0 without one"
+            )
         if self.ngram_table is not None:
             _check_array("n-gram table", self.ngram_table, (None,))
 

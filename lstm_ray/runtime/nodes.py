@@ -21,7 +21,7 @@ from lstm_ray.runtime.ray_internals import HEAD_RESOURCE
 from lstm_ray.wording import reason
 
 _ANSWER_WITHIN_S = 120.0
-_SEEN_WITHIN_S = 5.0  # a new file may take some seconds to appear on a network filesystem
+_SEEN_WITHIN_S = 5.0  # a new file may take a few seconds to appear on a network filesystem
 _MOST_PATHS = 1_000
 
 Answer = Any | BaseException
@@ -31,7 +31,7 @@ def on_every_node(function: Callable[..., Any], *arguments: Any) -> dict[str, An
     """Runs a function on every node and returns the results by node name, see `names_of`.
 
     The function reserves no CPU, so that it runs on busy nodes too. Exceptions are returned, not raised. A node that
-    dies before it answers is left out: Ray lists a dead node as alive for some seconds, but runs no work there.
+    dies before it answers is left out: Ray lists a dead node as alive for a few seconds, but runs no work there.
     """
     nodes = {node["NodeID"]: node for node in ray.nodes()}
     names = names_of(nodes.values())

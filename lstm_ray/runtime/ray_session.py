@@ -72,7 +72,7 @@ _changes = threading.RLock()  # held while a session begins or ends
 def connect(
     address: str, asked: Asked | None = None, notify: Callable[[str], None] = lambda note: None
 ) -> Iterator[bool]:
-    """Connects to Ray, and disconnects at the end. Yields whether Ray was started here, by this call or another one.
+    """Connects to Ray, and disconnects at the end. Yields whether this process started the Ray instance.
 
     If this process already has a session of its own, as in a notebook, it is used and left running. Calls in several
     threads share one session: the first one begins it, the last one ends it.
@@ -200,7 +200,7 @@ def _sigterm_kept() -> Iterator[Callable[[], None]]:
 
 
 def check_session(address: str) -> None:
-    """Raises ConfigError if the session that this process has is with another Ray than the one asked for."""
+    """Raises ConfigError if this process already has a session with a different Ray instance."""
     if address in ("local", "auto", here := _address_in_use()) or (is_ray_client() and address.startswith("ray://")):
         return
     raise ConfigError(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from lstm_ray.wording import are, counted
 
-_PROCESS = "is a process with its own TensorFlow (some 0.7 GB)"
+_PROCESS = "is a process with its own TensorFlow (about 0.7 GB)"
 _EACH = {"workers": _PROCESS, "actors": "holds a copy of the model", "trials": _PROCESS}
 _OPTION = {"workers": "--workers", "actors": "--actors", "trials": "--concurrency"}
 

@@ -67,7 +67,7 @@ def require_gpu(otherwise: str = "set --gpus-per-worker 0 to train on CPUs") -> 
         otherwise: What the user can do instead of repairing the node.
 
     Raises:
-        LstmRayError: It sees none, and would silently compute on the CPU.
+        LstmRayError: TensorFlow sees no GPU, and would silently compute on the CPU.
     """
     if not _sees_gpu():
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")

@@ -91,7 +91,7 @@ def check_output(config: ScoreConfig, plan: Plan) -> None:
     """Checks that the output directory is empty, has parts of this plan, or may be overwritten.
 
     Raises:
-        OutputError: It holds something else; the message says in what the two runs differ.
+        OutputError: The directory has other content; the message says how the two runs differ.
     """
     output = config.output
     names = storage.list_names(output)

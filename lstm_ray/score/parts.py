@@ -60,7 +60,7 @@ class FileCounts(NamedTuple):
         without_score: Rows that have none.
         words: Words that the model has read.
         unknown: Those of them that it does not know.
-        truncated: Rows of which it has not read all words.
+        truncated: Rows that were truncated.
     """
 
     rows: int
@@ -129,7 +129,7 @@ def write_part(chunk: Chunk, kept: Sequence[Any], scored: Scored, layout: PartLa
         output: The output directory.
 
     Raises:
-        OutputError: It cannot be written.
+        OutputError: The part cannot be written.
     """
     sentiments = _count_values(scored.sentiment)
     positives, unsure = sentiments.get(SENTIMENTS[1], 0), sentiments.get(UNSURE, 0)

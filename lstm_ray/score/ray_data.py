@@ -218,7 +218,7 @@ def _read_planned(model: str, model_hash: str) -> Bundle:
     """Reads the bundle that the run was planned with: an actor may start hours later.
 
     Raises:
-        BundleError: It cannot be read, or has been replaced.
+        BundleError: The bundle cannot be read, or has been replaced.
     """
     bundle = read_bundle(model)
     if bundle.hash != model_hash:

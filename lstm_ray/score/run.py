@@ -79,7 +79,7 @@ def score(config: ScoreConfig, progress: Progress) -> Manifest:
         check_parts(config.output, plan)
         directory = start_output(config, plan, progress)
         if directory != config.output:
-            progress("the scores that are there stay until the new ones are complete")
+            progress("the old scores stay until the new ones are complete")
         tally = _tally_finished(plan, directory, progress)
         kept_parts, kept_rows = len(tally.done), tally.rows
         bad_files = _score_missing(config.model_copy(update={"output": directory}), bundle, plan, tally, progress)

@@ -145,7 +145,7 @@ class Encoder:
         self._vocabulary = bundle.vocabulary()
 
     def encode(self, texts: pa.Array | pa.ChunkedArray) -> Encoded:
-        """Encodes some thousand texts of any Arrow text type, rows in order."""
+        """Encodes a few thousand texts of any Arrow text type, rows in order."""
         settings = self._settings
         decoded = decode_texts(texts)
         words = tokenize(
@@ -199,7 +199,7 @@ class KerasEngine:
         return result
 
     def logits(self, sequences: Sequences) -> npt.NDArray[np.float64]:
-        """Returns the log odds, float64[rows]: as exact as a float32 near 0 or 1 tells them, and at most 16."""
+        """Returns the log odds, float64[rows]: as exact as float32 probabilities near 0 or 1 allow, and at most 16."""
         cut = np.clip(self.probabilities(sequences).astype(np.float64), _LEAST, 1 - _LEAST)
         log_odds: npt.NDArray[np.float64] = np.log(cut) - np.log1p(-cut)
         return log_odds

@@ -77,7 +77,7 @@ def directory_made(path: str | os.PathLike[str]) -> Iterator[None]:
     """Creates a local directory. If the block fails, it is deleted again, unless it existed or something is in it.
 
     Raises:
-        OSError: It cannot be created.
+        OSError: The directory cannot be created.
     """
     existing, made = os.path.abspath(path), []
     while not os.path.exists(existing):
@@ -249,7 +249,7 @@ def locked(directory: str, name: str) -> Iterator[None]:
         stack.callback(os.close, descriptor)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # A failed run may have deleted the file after it was opened here; such a lock would exclude nobody.
+            # A failed run may have deleted the file after it was opened here. A lock on it would exclude no other run.
             is_ours = os.path.samestat(os.stat(lock), os.fstat(descriptor))
         except (BlockingIOError, FileNotFoundError):
             is_ours = False

@@ -1,4 +1,4 @@
-"""What a file is that is not of the expected format, by the bytes with which it begins, and what helps."""
+"""Recognises the format of a file by its first bytes, and proposes a remedy if it is not the expected format."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ _FORMATS = {
     rb"%PDF-": "a PDF: write its texts into CSV",
     rb"\x80[\x02-\x05]": "a pickle, which may run code: if you trust it, " + _BY_PANDAS.format("read_pickle(FILE)"),
 }
-"""What a file is, and what helps, by a pattern of the bytes with which it begins; the first that matches counts."""
+"""A format and its remedy for each pattern of first bytes; the first pattern that matches is used."""
 LANCE = ".lance"  # files of this name have no magic bytes in front
 OF_LANCE = "are of a Lance table: pyarrow.parquet.write_table(lance.dataset(DIRECTORY).to_table(), OTHER) makes Parquet"
 _FEWEST_NUL = 3  # of UTF-16: text that is damaged has one or two

@@ -78,7 +78,7 @@ def find_inputs(
     Args:
         inputs: Paths and URIs.
         progress: Receives notes on files that are left out.
-        warns_of_splits: True if it also receives a note on an input that has rows to learn from beside held-out ones.
+        warns_of_splits: True if it also receives a note on an input that has both training rows and held-out rows.
 
     Raises:
         InputError: A path does not exist or cannot be read, a directory or glob has no files, or an input contains only
@@ -238,7 +238,7 @@ def why_missing(path: str) -> str:
     if os.path.exists(path):
         return "not a regular file: write it to a file first"  # a pipe or device, whose end is unknown
     if "," in path and all(map(os.path.exists, path.split(","))):
-        return "no such file or directory: give each input by itself, without commas"
+        return "no such file or directory: give each input separately, without commas"
     if _HALF_URI.search(path):
         return "no such file or directory: a URI has two slashes after the colon, and a local one three: file:///data"
     if os.path.islink(path):

@@ -29,7 +29,7 @@ def list_below(filesystem: fs.FileSystem, directory: str) -> list[fs.FileInfo]:
         for current, paths in _walk(directory):
             try:
                 infos += filesystem.get_file_info(paths)
-            except OSError as error:  # its names can be read, but not what they are
+            except OSError as error:  # the names can be read, but not whether they are files
                 raise _unreadable(current, error) from error
     else:
         infos = filesystem.get_file_info(fs.FileSelector(directory, recursive=True, allow_not_found=True))

@@ -25,7 +25,7 @@ _KEYS = re.compile(
 _ENVIRONMENT = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or your store's variables"
 _S3_OPTIONS = ("region", "scheme", "endpoint_override")
 _GS_RETRY_S = 60  # by default Arrow tries for a quarter of an hour, without a word
-_S3_ATTEMPTS = 8  # with delays of 0.05 s, 0.1 s, 0.2 s, ... and jitter: a busy store has some seconds to recover
+_S3_ATTEMPTS = 8  # with delays of 0.05 s, 0.1 s, 0.2 s, ... and jitter: a busy store has a few seconds to recover
 
 
 def locate(path: str) -> tuple[fs.FileSystem, str]:

@@ -21,7 +21,7 @@ PARTITION_TYPE = pa.string()
 """Of a column that directories named key=value add: they have no type of their own."""
 
 _MOST_ROWS = 1 << 28  # in a row group; writers use 2**20 by default, and at most 2**26 unless configured otherwise
-_MOST_ROWS_PER_BYTE = 1 << 14  # of the file; a column with a single value takes one byte for some thousand rows
+_MOST_ROWS_PER_BYTE = 1 << 14  # of the file; a column with a single value takes one byte for a few thousand rows
 _UNREADABLE = (OSError, pa.ArrowException, UnicodeDecodeError)  # the last one if a column's name is not UTF-8
 _READ_ROWS = 1_024  # rows decoded at a time; more are not faster, and take much memory if they are long
 _DECRYPT = "lstm-ray cannot decrypt: write a copy without encryption, or without these columns"
@@ -88,7 +88,7 @@ def _beginning(stream: pa.NativeFile) -> bytes:
 
 
 def _check_rows(file: InputFile, metadata: pq.FileMetaData) -> None:
-    """Raises InputError if a footer has an implausible number of rows, for which planning would take for ever."""
+    """Raises InputError if a footer has an implausible number of rows: planning would never end."""
     for number in range(metadata.num_row_groups):
         rows = metadata.row_group(number).num_rows
         if not 0 <= rows <= min(_MOST_ROWS, file.size * _MOST_ROWS_PER_BYTE):
@@ -200,7 +200,7 @@ def check_int96(file: InputFile, parquet: pq.ParquetFile, row_groups: range, col
 def _problem_of_int96(us: Integers, ns: Integers, ms: Integers) -> str:
     """Returns why times are not what they are in microseconds, given what Arrow reads in three units; "" if they are.
 
-    In nanoseconds most years overflow: Arrow then reads the right number modulo 2**64, which tells the fraction of a
+    In nanoseconds most years overflow: Arrow then reads the right number modulo 2**64, which gives the fraction of a
     microsecond all the same. In milliseconds nothing overflows that INT96 can hold.
     """
     if (np.abs(ms) >= (1 << 63) // 1000).any():

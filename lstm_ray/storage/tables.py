@@ -1,6 +1,6 @@
 """Tables with a log of which files are live: Delta, Iceberg, Hudi.
 
-The directory of such a table also contains files that were replaced or deleted, until somebody cleans up. Delta's log
+The directory of such a table also contains files that were replaced or deleted, until they are vacuumed. Delta's log
 is read with deltalake, Iceberg's with pyiceberg; both are optional extras. Tables that need more than their files
 (because of deleted rows or renamed columns) are refused, and so is Hudi, for which there is no such library.
 """

@@ -14,7 +14,7 @@ _LONGEST_WORD = 40  # characters; parts of links and of other non-words have no 
 
 
 def subwords(words: Iterable[str]) -> Bags:
-    """Returns each word's distinct character n-grams, numbered from 0, without those that no other word has.
+    """Returns each word's distinct character n-grams, numbered from 0; those of a single word are left out.
 
     Args:
         words: Distinct words. Words of more than 40 characters have no n-grams.

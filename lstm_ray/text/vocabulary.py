@@ -125,7 +125,7 @@ class Vocabulary:
         """Reads a JSON object of word -> rank (from 1), as `keras.datasets.imdb.get_word_index()` returns it.
 
         Raises:
-            InputError: The file is not such an object, or its ranks are not 1, 2, 3, ...
+            InputError: The file is not a JSON object of words and ranks, or the ranks are not 1, 2, 3, ...
         """
         try:
             ranks: dict[str, int] = json.loads(Path(path).read_text(encoding="utf-8"))

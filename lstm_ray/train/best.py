@@ -153,7 +153,7 @@ def choices(facts: DataFacts, pretrain_epochs: int | None = None) -> dict[str, t
         dropout = {"embedding_dropout": 0.3, "shared_dropout": True, "dropout": 0.0, "output_dropout": 0.5}
         chosen |= {name: (value, "after pretraining") for name, value in dropout.items()}
     if fitted < facts.rows:
-        chosen["ngram_rows"] = (fitted, f"some {facts.row_ngrams:.0f} n-grams in each of {rows}, to save memory")
+        chosen["ngram_rows"] = (fitted, f"about {facts.row_ngrams:.0f} n-grams in each of {rows}, to save memory")
     return chosen
 
 

@@ -125,7 +125,7 @@ def check_same_data(config: TrainConfig, state: State, prepared: Prepared) -> No
 
 
 def data_changed(config: TrainConfig) -> OutputError:
-    """Returns the error of a run whose data is not what it was."""
+    """Returns the error for a run whose data has changed."""
     return OutputError(
         f"{config.output}: the data has changed since this run began (--train, --validation or --unlabelled): "
         "choose another --output, or use --fresh to delete that run and start over"

@@ -1,12 +1,12 @@
 """A warm start: a run that starts from a trained model, `train --from`.
 
-    bundle -> the settings that nobody gave          before the run is opened
+    bundle -> settings that were not given           before the run is opened
            -> the vocabulary, with words added       while the rows are encoded (data/corpus.py)
            -> the first weights                      before the first step
            -> its metrics on the validation rows     which the results show beside those of the new model
 
 The network and how it reads a text stay: what may differ is how it is trained further. An n-gram part is fitted on the
-new rows, and the model's own is added to it, each counted as it predicts rows that were not learned from
+new rows and added to the model's. Their weights are fitted on rows that neither was trained on
 (ngrams/fit.py).
 """
 
@@ -43,7 +43,7 @@ def start_from(config: TrainConfig) -> tuple[TrainConfig, Bundle | None]:
 
     Raises:
         BundleError: The model cannot be read.
-        ConfigError: It cannot be trained on, or not with these settings.
+        ConfigError: The model cannot be trained further, or not with these settings.
     """
     if config.from_ is None:
         return config, None

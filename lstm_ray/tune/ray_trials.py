@@ -48,7 +48,7 @@ def run_trials(config: TuneConfig, trials: Mapping[int, TrainConfig], say: Calla
     Raises:
         InputError: A node does not see a file.
         OutputError: A node does not see the output directory, or has no permission to write to it.
-        TrainingError: A trial failed for another reason than its settings.
+        TrainingError: A trial failed for a reason other than its settings.
     """
     code = sources_of(*trials.values())
     quiet_tune()

@@ -63,7 +63,7 @@ def tune(config: TuneConfig, progress: Progress) -> SearchResult:
         ConfigError: There is nothing to search, or a trial's settings are not valid.
         InputError: The data cannot be used.
         OutputError: The output directory contains something else.
-        TrainingError: A trial failed for another reason than its settings, or all failed.
+        TrainingError: A trial failed for a reason other than its settings, or all failed.
     """
     if not config.search:
         raise ConfigError("search is missing: give a job file with, say, search: {units: {choice: [64, 128]}}")

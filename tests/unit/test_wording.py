@@ -132,8 +132,8 @@ def test_very_many_names_are_not_all_listed() -> None:
             "label",
             ["text"],
             "--label-column",
-            "no column 'label'; it has 'text': to learn from texts or measure a model on them, each needs a label, "
-            "in a column of its own",
+            "no column 'label'; it has 'text': to train or measure a model on these texts, "
+            "add a column with a label for each",
         ),
         ("text", [], "--text-column", "no column 'text'; it has none: choose with --text-column"),
     ],

@@ -1,4 +1,4 @@
-"""Reads Ray's schema and options from the files of its installation, because importing Ray would take seconds."""
+"""Reads Ray's schema and options from the files of the installed Ray, because importing Ray takes seconds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from lstm_ray.cluster.check.document import FieldPath, Finding
 
-_LOGGING_OPTIONS = ("--log-style", "--log-color", "--verbose")  # options of every command, declared elsewhere
+_LOGGING_OPTIONS = ("--log-style", "--log-color", "--verbose")  # of all commands; declared in another file
 
 
 @cache
@@ -38,7 +38,7 @@ def start_options() -> frozenset[str]:
 def check_start_options(options: Iterable[str], field: FieldPath) -> Iterator[Finding]:
     """Yields a finding for each unknown option of `ray start`: a mistake if it looks misspelt, otherwise a note.
 
-    It may be valid on the nodes, which may have another version of Ray than this installation.
+    An unknown option may be valid on the nodes, if their version of Ray is not the one installed here.
     """
     known = start_options()
     for option in options:

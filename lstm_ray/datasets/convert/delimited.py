@@ -24,7 +24,7 @@ _NAMES_DELIMITER = re.compile(r"sep=(.)", re.IGNORECASE)  # the first line of so
 _ESCAPED = re.compile(r"\\(t|x[0-9a-fA-F]{2})")
 _BLOCK_ROWS = 1 << 16
 _BLOCK_CHARACTERS = 16 << 20
-_LOOKED_AT = 1000  # rows that tell whether the first one is a header
+_LOOKED_AT = 1000  # rows that decide whether the first one is a header
 _LONGEST_NAME = 64  # characters; a longer value is probably a review
 
 
@@ -87,7 +87,7 @@ class DelimitedRows:
         self._doubts: dict[str, tuple[int, int]] = {}  # number of rows, and the line of the first one
 
     def blocks(self) -> Iterator[Block]:
-        """Yields the rows, some thousand at a time.
+        """Yields the rows, a few thousand at a time.
 
         Raises:
             InputError: A row has too few or too many values, or a quotation mark is wrong.

@@ -33,7 +33,7 @@ class JsonRows:
         self._first: dict[str, Any] = {}
 
     def blocks(self) -> Iterator[Block]:
-        """Yields the rows, some thousand at a time. An array is first read as a whole.
+        """Yields the rows, a few thousand at a time. An array is first read as a whole.
 
         Raises:
             InputError: A line is not JSON, or not an object.

@@ -33,9 +33,9 @@ def next_command(
     *,
     is_for_training: bool = False,
 ) -> list[str]:
-    """Returns the words after `lstm-ray` of what a file is for: training, or scoring if no column can have labels.
+    """Returns the command that uses a file, without `lstm-ray`: `train`, or `score` if no column can have labels.
 
-    Options name columns with other names than usual, and what labels mean that are not 0 and 1. For labels whose
+    Options name columns that do not have the usual names, and say what labels other than 0 and 1 mean. For labels whose
     meaning is not clear there is no option: `train` lists them and says what it needs.
 
     Args:

@@ -81,7 +81,7 @@ def convert(config: ConvertConfig, progress: Progress = ignore) -> Converted:
     Raises:
         InputError: A file is missing, or cannot be read as the format its name says, or has other columns.
         OutputError: The output exists, is a source itself or a directory, is named like CSV, or cannot be written.
-        ConfigError: A setting is wrong, a file's name does not tell the format, or two files have different ones.
+        ConfigError: A setting is wrong, a file's name does not show its format, or two files have different formats.
     """
     paths, output = [path for one in config.source for path in _local(one)], Path(config.output)
     if config.output.endswith("/") or os.path.isdir(output):

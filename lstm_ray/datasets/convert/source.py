@@ -56,7 +56,7 @@ class Lines:
             if len(line) == LONGEST:
                 raise InputError(
                     f"{self.path}: line {self.number:,} has more than {LONGEST >> 20} Mi characters, so it is "
-                    "hardly one review: write each row in a line of its own"
+                    "hardly one review: write each row on its own line"
                 )
             if (rest := line.strip("\r\n")) and not rest.strip("\0\x1a"):
                 raise InputError(

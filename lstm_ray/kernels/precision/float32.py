@@ -1,4 +1,4 @@
-"""float32, which all processors have."""
+"""float32, which all processors support."""
 
 from __future__ import annotations
 

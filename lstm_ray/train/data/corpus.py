@@ -122,7 +122,7 @@ class Prepared:
         return Corpus(concatenate([side.sequences for side in sides]), np.concatenate([side.labels for side in sides]))
 
     def fingerprint(self) -> str:
-        """Returns a hash of all tokens, labels, words, vectors and first weights: of what a model learns from."""
+        """Returns a hash of all tokens, labels, words, vectors and first weights: of what a model is trained on."""
         digest = hashlib.sha256()
         for corpus in (self.training, self.validation):
             for array in (corpus.sequences.token_ids, corpus.sequences.offsets, corpus.labels):
@@ -155,7 +155,7 @@ class EncodedShard:
         validation_texts: Hashes of the validation texts.
         groups: Hashes of the distinct groups of all its rows; None without `--validation-group`.
         rows_without_group: Rows whose group is null.
-        truncated: Rows that were truncated, of those to learn from and of those held out.
+        truncated: Numbers of truncated rows: of those to train on, and of those held out.
     """
 
     training: Corpus
@@ -260,7 +260,7 @@ def assemble(shards: Iterable[EncodedShard], config: TrainConfig, seen_before: S
         shards: The encoded shards, in order. Their arrays are copied: arrays that Ray returns are views, and each one
             that is kept would keep the whole shard in the object store.
         config: The run's settings.
-        seen_before: The texts that the model has learned from before this run.
+        seen_before: The texts that the model was trained on before this run.
 
     Raises:
         InputError: There are no rows, only one class, or no validation rows although some were to be held out.
@@ -359,7 +359,7 @@ class _Rows:
         self._truncated = 0
 
     def add(self, rows: Corpus, truncated: int) -> None:
-        """Appends a shard's rows, of which so many were truncated."""
+        """Appends a shard's rows; `truncated` of them were truncated."""
         self._token_ids += np.ascontiguousarray(rows.sequences.token_ids, np.int32).data
         self._ends.append(self._ends[-1] + len(rows.sequences.token_ids))
         self._lengths.append(rows.sequences.lengths.astype(np.int32))
@@ -432,7 +432,7 @@ def _undivided(
     is_all_held_out: bool,
     left_out: str = "",
 ) -> InputError:
-    """Returns the error of rows that are all held out, or none of which is."""
+    """Returns the error for a split in which all rows are held out, or none."""
     of_groups = f" of {counted(groups.training + groups.validation, 'group')}" if groups is not None else ""
     found = f"{counted(rows, 'row')}{of_groups}"
     fraction = "--validation-fraction" if share is None else f"--validation-fraction to {share}"

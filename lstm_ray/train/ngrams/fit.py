@@ -101,7 +101,7 @@ def fit(
         words: The words of the vocabulary.
         collective: The workers.
         threads: The threads that compute the sums.
-        evaluated: Called after each evaluation of a loss, some hundreds of times; an error that it raises ends the fit.
+        evaluated: Called after each evaluation of a loss, a few hundred times; an error that it raises ends the fit.
         before: float32[buckets], the table of a model that was trained on other rows; a third part of the sum.
     """
     earlier = None if before is None else bags.sums(before)  # now: `Rows` uses the memory of the bags

@@ -141,7 +141,7 @@ class Rows:
 
         Args:
             multipliers: float32[features].
-            used: float64[rows], 1 for the rows to learn from, 0 for others.
+            used: float64[rows], 1 for the rows to train on, 0 for others.
             strength: C, the inverse strength of the penalty.
             close: The search ends when the loss is at most this above the lowest one, as a share of max(loss, 1).
         """

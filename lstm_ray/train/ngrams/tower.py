@@ -80,7 +80,7 @@ def fit_on(
         vocabulary: The vocabulary.
         collective: The workers.
         threads: Number of threads of this worker.
-        evaluated: Called some hundreds of times; an error that it raises ends the fit.
+        evaluated: Called a few hundred times; an error that it raises ends the fit.
         before: The table of the model that the run starts from.
     """
     used = len(corpus) if config.ngram_rows == 0 else min(config.ngram_rows, len(corpus))
@@ -142,7 +142,7 @@ class Mixer:
         return Mixed(mix, lstm_share(mix, lstm, self._ngrams), total, lstm_total, ngram_total)
 
     def _gathered(self, rows: npt.NDArray[np.int64], values: Doubles) -> Floats:
-        """Returns the values of all validation rows, of which this worker has some, float32[rows]."""
+        """Returns the values of all workers' validation rows, float32[rows]."""
         everywhere = np.zeros(len(self._labels), np.float32)
         everywhere[rows] = values
         return self._collective.all_reduce(everywhere, [])[0]

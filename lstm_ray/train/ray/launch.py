@@ -200,7 +200,7 @@ def _report(ended: threading.Event, log: Any, reporter: EventReporter, limit_s: 
     end = time.monotonic() + limit_s
     is_last = False
     while not is_last and time.monotonic() < end:
-        is_last = ended.wait(_READ_EVERY_S)  # then read once more, because all events were logged before the end
+        is_last = ended.wait(_READ_EVERY_S)  # then read again, because all events were logged before the end
         for event in ray.get(log.since.remote(reporter.position)):
             reporter.report(event)
         reporter.report_waiting()

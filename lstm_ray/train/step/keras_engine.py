@@ -165,7 +165,7 @@ class KerasStepper:
         """
         if [tuple(v.shape) for v in self._variables()] != [value.shape for value in state]:
             raise TrainingError(
-                f"{self._config.output}: the network's weights have other shapes than when this run started: choose "
+                f"{self._config.output}: the shapes of the weights have changed since this run started: choose "
                 "another --output, or use --fresh to delete that run and start over"
             )
         for variable, value in zip(self._variables(), state, strict=True):

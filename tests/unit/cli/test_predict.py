@@ -92,7 +92,7 @@ def test_lines_in_another_encoding_are_told_with_what_they_may_be(run: Run, tmp_
     (tmp_path / "odd.txt").write_bytes(b"good\n" + "скучно и длинно\n".encode("cp1251"))
     code, scored, error = run("--file", "odd.txt")
     assert (code, len(scored)) == (0, 2)
-    assert error.startswith("note: 1 text in another encoding than UTF-8, such as 'скучно и длинно' in cp1251, ")
+    assert error.startswith("note: 1 text not in UTF-8, such as 'скучно и длинно' in cp1251, ")
 
 
 @pytest.mark.parametrize(

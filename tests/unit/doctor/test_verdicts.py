@@ -56,8 +56,8 @@ def test_nothing_is_wrong_with_healthy_nodes() -> None:
         ({"gpus": (), "driver_failure": "no driver"}, "b: GPUs", "the driver fails: no driver", "problem"),
         ({"shm_bytes": 2**26}, "b: object store", "4.0 GiB, /dev/shm has 0.1 GiB", "warning"),
         ({"auth_mode": "disabled"}, "b: authentication", "none", "warning"),
-        ({"clock": -9.0}, "b: clock", "-9.0 s compared to this machine, within 0.5 s", "warning"),
-        ({"clock": 900.0}, "b: clock", "+900.0 s compared to this machine, within 0.5 s", "problem"),
+        ({"clock": -9.0}, "b: clock", "-9.0 s relative to this machine (± 0.5 s)", "warning"),
+        ({"clock": 900.0}, "b: clock", "+900.0 s relative to this machine (± 0.5 s)", "problem"),
         ({"storage_failure": "no permission"}, "b: storage", "no permission", "problem"),
     ],
 )

@@ -199,8 +199,8 @@ def test_damaged_hashes_are_an_error_of_the_bundle(tmp_path: Path, tiny_bundle: 
     result, notes = measured(tmp_path, model, [0, 1])
     assert result.rows_seen is None
     assert notes == [
-        f"warning: {tmp_path}/reviews.parquet: whether rows were learned from is unknown: seen.parquet, the hashes of "
-        f"the training texts, is missing in {model}"
+        f"warning: {tmp_path}/reviews.parquet: cannot check whether the model was trained on some of these rows: "
+        f"seen.parquet, the hashes of the training texts, is missing in {model}"
     ]
 
 

@@ -252,7 +252,7 @@ def test_a_directory_of_runs_is_told_which_bundles_are_in_it(copy: Path, tmp_pat
     with pytest.raises(BundleError) as raised:
         read_bundle(str(runs))
     named = ", ".join(f"{runs}/{name}" for name in ("a/model", "b", "c/model", "d/model"))
-    hint = f"it has no bundle.json; did you mean {named} or {runs}/e/model? (2 more are there)"
+    hint = f"it has no bundle.json; did you mean {named} or {runs}/e/model? (2 more were found)"
     assert str(raised.value) == f"{runs}: not a model bundle: {hint}"
 
 

@@ -276,7 +276,11 @@ FILES: dict[str, tuple[str, bytes, str]] = {
     "directions_negative": ("weights.npz", npz({**arrays(), "directions": np.array([-1])}), "0 directions"),
     "directions_nested": ("weights.npz", npz({**arrays(), "directions": np.ones((2, 2), int)}), "setting of the wrong"),
     "layers_many": ("weights.npz", npz({**arrays(), "directions": np.zeros(100_000, int)}), "0 directions"),
-    "table_alone": ("weights.npz", npz({**arrays(), "ngram_table": ones(4)}), "n-grams of up to 0 ids and a table"),
+    "table_alone": (
+        "weights.npz",
+        npz({**arrays(), "ngram_table": ones(4)}),
+        "ngrams of the network weights is 0, with a table",
+    ),
     "pickle": ("weights.npz", npz({**arrays(), "x": np.array([{}], object)}), "not a readable .npz"),
     "packed": ("weights.npz", npz({**arrays(), "x": np.zeros(50_000_000, np.int8)}, True), "would unpack from"),
     "no_array": ("weights.npz", with_array(b"x" * 100), "not a readable .npz"),

@@ -75,8 +75,8 @@ def test_what_is_read_is_what_was_written(network: NetworkWeights) -> None:
         ({"ngram_table": np.zeros(0, np.float32)}, "n-gram table"),
         ({"ngram_table": np.zeros(9, np.float64)}, "n-gram table .* float64"),
         ({"ngram_table": np.full(9, np.nan, np.float32)}, "n-gram table .* not finite"),
-        ({"ngrams": 4}, "n-grams of up to 4 ids"),
-        ({"ngrams": 0}, "n-grams of up to 0 ids and a table"),
+        ({"ngrams": 4}, "ngrams of the network weights is 4, with a table"),
+        ({"ngrams": 0}, "ngrams of the network weights is 0, with a table"),
     ],
 )
 def test_what_does_not_fit_is_refused(network: NetworkWeights, change: dict[str, object], message: str) -> None:
@@ -86,7 +86,7 @@ def test_what_does_not_fit_is_refused(network: NetworkWeights, change: dict[str,
 
 
 def test_ngrams_need_a_table(network: NetworkWeights) -> None:
-    with pytest.raises(BundleError, match="n-grams of up to 2 ids and no table"):
+    with pytest.raises(BundleError, match="ngrams of the network weights is 2, with no table"):
         replace(network, ngram_table=None).check()
 
 

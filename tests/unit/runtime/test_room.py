@@ -80,20 +80,20 @@ def test_what_nodes_lack(asked: Asked, nodes: list[Nodes], lack: tuple[str, str]
         (Asked(2, 2, cpus=1, gpus=0), None),
         (
             Asked(1, 9, cpus=1, gpus=0),
-            "up to 9 workers on this machine's 2 cores take turns, and each is a process with its own TensorFlow (some "
-            "0.7 GB): use --workers 0 or --workers 2",
+            "up to 9 workers on this machine's 2 cores take turns, and each is a process with its own TensorFlow "
+            "(about 0.7 GB): use --workers 0 or --workers 2",
         ),
         (
             Asked(1, 9, cpus=1, gpus=0, kind="trials"),
-            "up to 9 trials on this machine's 2 cores take turns, and each is a process with its own TensorFlow (some "
-            "0.7 GB): use --concurrency 2",
+            "up to 9 trials on this machine's 2 cores take turns, and each is a process with its own TensorFlow "
+            "(about 0.7 GB): use --concurrency 2",
         ),
         (Asked(4, 4, cpus=0.5, gpus=0), None),
         (Asked(1, 1, cpus=9, gpus=0), None),
         (
             Asked(9, 9, cpus=1, gpus=0),
-            "9 workers on this machine's 2 cores take turns, and each is a process with its own TensorFlow (some "
-            "0.7 GB): use --workers 0 or --workers 2",
+            "9 workers on this machine's 2 cores take turns, and each is a process with its own TensorFlow "
+            "(about 0.7 GB): use --workers 0 or --workers 2",
         ),
         (
             Asked(3, 4, cpus=1, gpus=0, kind="actors"),
@@ -103,7 +103,7 @@ def test_what_nodes_lack(asked: Asked, nodes: list[Nodes], lack: tuple[str, str]
         (
             Asked(2, 2, cpus=1.5, gpus=1),
             "2 workers with 1.5 CPUs each on this machine's 2 cores take turns, and each is a process with its own "
-            "TensorFlow (some 0.7 GB): use --workers 1",
+            "TensorFlow (about 0.7 GB): use --workers 1",
         ),
     ],
 )

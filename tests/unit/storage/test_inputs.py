@@ -146,7 +146,7 @@ def test_an_input_that_holds_nothing_is_named(tree: Path, given: str, message: s
 
 def test_inputs_joined_by_commas_are_told_apart_from_a_missing_one(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tree)
-    with pytest.raises(InputError, match="no such file or directory: give each input by itself, without commas"):
+    with pytest.raises(InputError, match="no such file or directory: give each input separately, without commas"):
         find_inputs(["a.parquet,b.parquet"])
 
 
