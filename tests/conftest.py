@@ -36,7 +36,7 @@ hypothesis.settings.register_profile("others", deadline=None)
 hypothesis.settings.load_profile("repeatable")
 
 # Ray gives its workers a low priority; they would wait for minutes beside the unit tests.
-os.environ["RAY_worker_niceness"] = "0"
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - Ray's name
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts background processes so
     signal.signal(signal.SIGINT, signal.default_int_handler)

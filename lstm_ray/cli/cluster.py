@@ -156,8 +156,8 @@ def status(
         typer.Option(
             "--address",
             metavar="auto|HOST:PORT",
-            help="Address of the Ray cluster to show: auto for this machine's, HOST:PORT (Ray's or the dashboard's), or "
-            "ray://HOST:PORT.",
+            help="Address of the Ray cluster to show: auto for this machine's, HOST:PORT (Ray's or the dashboard's), "
+            "or ray://HOST:PORT.",
         ),
     ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,

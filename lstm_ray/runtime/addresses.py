@@ -44,7 +44,7 @@ def refuse_password(address: str, source: str = "--address") -> None:
 
 
 def find_ray(address: str, notify: Callable[[str], None]) -> str:
-    """Returns the address of the Ray instance to join: the given one, or if that is a dashboard, that of its Ray instance.
+    """Returns the address of the Ray instance to join: the given one, or that of the Ray of a given dashboard.
 
     Args:
         address: HOST:PORT or ray://HOST:PORT, or the dashboard's URL.
