@@ -174,8 +174,6 @@ def is_ray(address: HostPort) -> bool:
         answer = b""
         with suppress(ConnectionResetError):
             answer = connection.recv(9)
-    if (
-        os.environ.get("RAY_USE_TLS", "0") != "0"
-    ):  # Ray closes a connection that is not encrypted; the dashboard answers
+    if os.environ.get("RAY_USE_TLS", "0") != "0":  # Ray closes a connection without TLS; the dashboard answers
         return not answer.startswith(b"HTTP/")
     return len(answer) > 3 and answer[3] == _SETTINGS
