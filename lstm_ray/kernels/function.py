@@ -1,6 +1,7 @@
 """Compiles kernels into Python functions, and allocates arrays for them."""
 
 import ctypes
+import math
 from collections.abc import Callable
 from functools import cache, wraps
 from threading import Lock
@@ -61,7 +62,7 @@ class CompiledFunction:
 
 def aligned_empty(*shape: int, dtype: npt.DTypeLike = np.float32) -> NDArray[Any]:
     """Returns an uninitialised array, aligned to a cache line, where vectors load fastest."""
-    size = np.dtype(dtype).itemsize * int(np.prod(shape))
+    size = np.dtype(dtype).itemsize * math.prod(shape)
     raw = np.empty(size + 64, np.uint8)
     offset = -raw.ctypes.data % 64
     return raw[offset : offset + size].view(dtype).reshape(shape)

@@ -6,6 +6,7 @@ the steps of a word differ; the same holds for the backward pass. This does not 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
@@ -133,7 +134,7 @@ class Buffers:
 
     def __call__(self, name: object, *shape: int) -> Floats:
         """Returns uninitialised memory, the same for each name."""
-        size = int(np.prod(shape))
+        size = math.prod(shape)
         memory = self._memory.get(name)
         if memory is None or memory.size < size:
             memory = self._memory[name] = aligned_empty(size)
