@@ -59,6 +59,7 @@ OTHERS = {
     "cluster/launch.py": {"--filename", "--watch", "--login"},
     "doctor/facts.py": {"--query-gpu"},
     "doctor/verdicts.py": {"--shm-size"},
+    "runtime/addresses.py": {"--ray-client-server-port"},
     "runtime/ray_internals.py": {"--autoscaling-config", "--gcs-address", "--labels"},
 }
 
