@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from lstm_ray.arrays import Floats
+from lstm_ray.arrays import Doubles, Floats, Integers
 
 
 @dataclass(frozen=True)
@@ -86,3 +86,19 @@ class Alone:
     def all_gather(self, vector: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Returns the vector as float64[1, n]."""
         return np.array(vector, np.float64)[None]
+
+
+def gather_rows(collective: Collective, total: int, rows: Integers, values: Doubles) -> Floats:
+    """Returns the values of rows that are divided among the workers, float32[total]; 0 for rows that none has.
+
+    It is a sum with zeros, because `all_gather` takes as many numbers from every worker.
+
+    Args:
+        collective: The workers. Each has other rows.
+        total: Number of rows, with the same value on every worker.
+        rows: int64[n], this worker's rows.
+        values: float64[n], their values.
+    """
+    everywhere = np.zeros(total, np.float32)
+    everywhere[rows] = values
+    return collective.all_reduce(everywhere, [])[0]

@@ -21,7 +21,6 @@ from lstm_ray.errors import ConfigError, InputError
 from lstm_ray.wording import quoted
 
 _KINDS = ("RayCluster", "RayJob")
-_API = "ray.io/v1"  # KubeRay 1.0 and later
 _JOBS = [command_of(kind) for kind in (TrainConfig, TuneConfig, ScoreConfig)]
 
 FindSchema = Callable[[str, str], dict[str, Any] | None]
@@ -155,9 +154,7 @@ def _schema(document: Document, is_kubernetes: bool, find: FindSchema) -> dict[s
         return launcher_schema()
     if not _is_kuberay(document):
         return None
-    if document.content.get("apiVersion") != _API:
-        return {"properties": {"apiVersion": {"enum": [_API]}}, "required": ["apiVersion"]}
-    crd = find(document.content["kind"], _API.rpartition("/")[2])
+    crd = find(document.content["kind"], str(document.content.get("apiVersion")).rpartition("/")[2])
     return None if crd is None else strict(crd) | {"required": ["metadata", "spec"]}
 
 

@@ -21,7 +21,6 @@ _NAME = re.compile(r"[a-z]([a-z0-9-]{0,45}[a-z0-9])?")
 _WORKERS = re.compile(r"(0|[1-9]\d*)(:(0|[1-9]\d*))?")
 _MOST_WORKERS = 100_000
 _IMAGE = re.compile(r"([\w.-]+(:\d+)?/)?[a-z0-9._/-]+(:\w[\w.-]{0,127})?(@sha256:[0-9a-f]{64})?")
-_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # RFC 1123
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -192,13 +191,6 @@ class ClusterConfig(Settings):
             raise ValueError("should have at most 47 lower-case letters, digits and hyphens, beginning with a letter")
         return value
 
-    @field_validator("namespace")
-    @classmethod
-    def _is_namespace(cls, value: str) -> str:
-        if not _NAMESPACE.fullmatch(value):
-            raise ValueError("should have at most 63 lower-case letters, digits and hyphens")
-        return value
-
     @field_validator("workers")
     @classmethod
     def _is_range(cls, value: str | None) -> str | None:
@@ -214,7 +206,7 @@ class ClusterConfig(Settings):
 
     @field_validator(
         *("venv", "ssh_key", "storage", "storage_claim", "image", "ssh_user", "dashboard_host", "project"),
-        *("instance_type", "head_instance_type", "instance_profile", "region", "zone"),
+        *("instance_type", "head_instance_type", "instance_profile", "region", "zone", "namespace"),
     )
     @classmethod
     def _is_safe_in_a_shell(cls, value: str | None) -> str | None:

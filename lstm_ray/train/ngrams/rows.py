@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_ray.arrays import Doubles, Floats
-from lstm_ray.collective.protocol import Collective, SparseRows
+from lstm_ray.collective.protocol import Collective, SparseRows, gather_rows
 from lstm_ray.kernels.emitter import Target
 from lstm_ray.kernels.products import gathered_sums
 from lstm_ray.runtime.threads import Threads
@@ -132,9 +132,7 @@ class Rows:
 
     def gathered(self, numbers: npt.NDArray[np.int64], chosen: npt.NDArray[np.bool_], values: Doubles) -> Floats:
         """Returns the values of the chosen rows of all workers, float32[total], and 0 for other rows."""
-        everywhere = np.zeros(self.total, np.float32)
-        everywhere[numbers[chosen]] = values[chosen]
-        return self._collective.all_reduce(everywhere, [])[0]
+        return gather_rows(self._collective, self.total, numbers[chosen], values[chosen])
 
     def minimise(self, multipliers: Floats, used: Doubles, strength: float, close: float) -> Linear:
         """Returns the weights with the lowest loss.

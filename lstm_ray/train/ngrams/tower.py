@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_ray.arrays import Doubles, Floats
-from lstm_ray.collective.protocol import Collective
+from lstm_ray.collective.protocol import Collective, gather_rows
 from lstm_ray.config import TrainConfig
 from lstm_ray.evaluate.counts import LOG_LOSS_EPSILON, BinaryCounts
 from lstm_ray.model.weights import Mix
@@ -143,9 +143,7 @@ class Mixer:
 
     def _gathered(self, rows: npt.NDArray[np.int64], values: Doubles) -> Floats:
         """Returns the values of all workers' validation rows, float32[rows]."""
-        everywhere = np.zeros(len(self._labels), np.float32)
-        everywhere[rows] = values
-        return self._collective.all_reduce(everywhere, [])[0]
+        return gather_rows(self._collective, len(self._labels), rows, values)
 
 
 def unmeasured_mix() -> Mix:

@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstm_ray.collective import rendezvous
-from lstm_ray.collective.protocol import SparseRows
+from lstm_ray.collective.protocol import SparseRows, gather_rows
 from lstm_ray.collective.rendezvous import address_of, listen
 from lstm_ray.collective.tcp import TcpCollective, join
 from lstm_ray.errors import TrainingError, WorkerLostError
@@ -131,6 +131,17 @@ def test_every_worker_receives_the_vectors_of_all_in_float64() -> None:
     for vectors in gathered:
         assert vectors.dtype == np.float64
         np.testing.assert_array_equal(vectors, [[1 + 2.0**-50, rank] for rank in (0, np.nan, 2)])
+
+
+def test_every_worker_receives_the_values_of_rows_that_are_divided_unevenly() -> None:
+    with group(3) as members:
+        shares = {0: [5, 0], 1: [], 2: [3, 1, 2]}
+        found = on_all(
+            members, lambda one: gather_rows(one, 7, np.array(shares[one.rank], int), np.array(shares[one.rank]) / 8)
+        )
+    for values in found:
+        assert values.dtype == np.float32
+        np.testing.assert_array_equal(values, np.array([0, 1, 2, 3, 0, 5, 0]) / 8)
 
 
 @pytest.mark.parametrize(

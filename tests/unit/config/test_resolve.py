@@ -91,8 +91,10 @@ WRONG_TRAIN = [
     ({"workers": "2:65"}, "--global-batch-size 64 cannot be divided among --workers 2:65"),
     ({"workers": "3:2"}, "--workers '3:2': the first number is the least, the second the most"),
     ({"workers": "0:2"}, "--workers is '0:2': should be N or MIN:MAX, such as 4 or 1:4"),
+    ({"workers": "-1"}, "--workers is -1: should be N or MIN:MAX, such as 4 or 1:4"),
     ({"checkpoint_every": "2 min"}, "--checkpoint-every is '2 min': should be TIME or STEPS or epoch, such as 30s or"),
     ({"checkpoint_every": "0steps"}, "--checkpoint-every is '0steps': should be"),
+    ({"checkpoint_every": "0s"}, "--checkpoint-every is '0s': should be"),
     ({"address": "auto"}, "--address 'auto' needs --workers of 1 or more; 0 trains in this process"),
     ({"gpus_per_worker": 1}, "--gpus-per-worker needs --workers of 1 or more"),
     ({"collective": "nccl"}, "--collective is 'nccl': should be 'auto', 'tcp' or 'tensorflow'"),
@@ -120,6 +122,7 @@ WRONG_SCORE = [
     ({"rows_per_part": 0}, "--rows-per-part is 0: should be greater than or equal to 1"),
     ({"inputs": (1,)}, "INPUT is 1: should be a valid string"),
     ({"actors": "3:2"}, "--actors '3:2': the first number is the least, the second the most"),
+    ({"actors": "-1"}, "--actors is -1: should be N or MIN:MAX, such as 4 or 2:8"),
     ({"address": "auto"}, "--address 'auto' needs --actors of 1 or more; 0 scores in this process"),
     ({"gpus_per_actor": 0.5}, "--gpus-per-actor needs --actors of 1 or more"),
     (

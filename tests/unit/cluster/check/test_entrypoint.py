@@ -87,6 +87,11 @@ def test_what_is_right_and_fits(entrypoint: str) -> None:
         (f"{TRAIN} --workers 1 --cpus-per-worker 9", "asks for 1 worker of 9 cores, but the groups have room for 0"),
         ("lstm-ray train --config job.yaml --workers 50", "asks for 50 workers"),
         (f"{TRAIN} --workers 50 --epochs $E", "asks for 50 workers"),
+        (f"cd /x && /opt/bin/{TRAIN} --workers 50; ls", "asks for 50 workers"),
+        (f"python -m lstm_ray {TRAIN.removeprefix('lstm-ray')} --workers 50", "asks for 50 workers"),
+        (f"{TRAIN} --workers 2;\n\n({SCORE} --actors 50)", "asks for 50 actors"),
+        (f"lstm-ray --debug {TRAIN.removeprefix('lstm-ray')} \\\n --workers 50", "asks for 50 workers"),
+        (f"A=1 nohup {SCORE} --actors 50 &", "asks for 50 actors"),
         (SCORE.replace("auto", "local") + " --actors 2", "lstm-ray score would start its own Ray; add --address auto"),
     ],
 )

@@ -19,7 +19,6 @@ DISABLED = {"name": "RAY_AUTH_MODE", "value": "disabled"}
 SECRET = [{"name": "RAY_AUTH_TOKEN", "value": "5ecret"}]
 
 BROKEN: list[Mutation] = [
-    ("cluster", "apiVersion", "ray.io/v1alpha1", None, "choose one of ray.io/v1"),
     ("cluster", f"{GROUP}.minReplicas", 9, f"{GROUP}.maxReplicas", "is 4, below minReplicas 9"),
     ("cluster", f"{GROUP}.replicas", 9, None, "is 9, above maxReplicas 4; lower it"),
     ("cluster", f"{GROUP}.replicas", -1, None, "is -1, below minReplicas 0"),

@@ -78,6 +78,11 @@ def test_a_crd_in_a_directory_is_used(tmp_path: Path, monkeypatch: pytest.Monkey
         validate(path, str(tmp_path / "none"))
     with pytest.raises(InputError, match=r"no \*.yaml in it is a CRD of RayJob v1"):
         validate(write(documents("job"), tmp_path))
+    (content, _) = documents("cluster")
+    with pytest.raises(InputError, match=r"no \*.yaml in it is a CRD of RayCluster v1alpha1"):
+        validate(write([content | {"apiVersion": "ray.io/v1alpha1"}], tmp_path))
+    del content["spec"]
+    assert messages(validate(write([content], tmp_path))) == {"spec": "is missing; add it"}
 
 
 Kubectl = Callable[[str], Path]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from definitions import GONE, RAY, Mutation, check_mutation, documents, mistakes, names_of, write
+from definitions import GONE, RAY, Mutation, check_mutation, documents, mistakes, names_of, rendered, write
 
 from lstm_ray.cluster.check.validate import validate
 
@@ -79,6 +79,15 @@ def test_token_authentication_counts_where_it_reaches_ray(
     remedy = "put `export RAY_AUTH_MODE=token;` in front of `ray start`"
     found = {path for path, message in mistakes("aws", {**bare, **changes}, tmp_path) if remedy in message}
     assert found == {f"{who}_start_ray_commands[0]" for who in exposed}
+
+
+@pytest.mark.parametrize("name", ["aws", "gcp", "azure", "onprem"])
+def test_a_cluster_without_tokens_is_reported_for_every_provider(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "cluster.yaml"
+    path.write_text(rendered(name).replace("RAY_AUTH_MODE=token", "X=y"), encoding="utf-8")
+    found = {remark.path: remark.finding.message for remark in validate(str(path)).mistakes}
+    assert set(found) == {"head_start_ray_commands[1]", "worker_start_ray_commands[1]"}
+    assert all("put `export RAY_AUTH_MODE=token;` in front" in message for message in found.values())
 
 
 @pytest.mark.parametrize("address", ["$RAY_HEAD_IP:$PORT", "$RAY_HEAD_IP", "'$RAY_HEAD_IP:6379'"])

@@ -293,7 +293,7 @@ def test_the_dockerfile_says_the_pinned_version() -> None:
         ({"provider": "onprem", "hosts": "a,a"}, "names a machine twice"),
         ({"provider": "onprem", "hosts": "a,b;rm"}, "neither an IPv4 address nor a host name"),
         ({"provider": "onprem", "hosts": "fe80::1,a"}, "neither an IPv4 address nor a host name"),
-        ({"provider": "kuberay", "namespace": "MyTeam"}, "'MyTeam': should have at most 63 lower-case letters"),
+        ({"provider": "kuberay", "namespace": "my team"}, "no spaces"),
         ({"provider": "onprem", "hosts": "a,b", "workers": "3"}, "there is 1 host beside the head"),
         ({"provider": "aws", "workers": "5:2"}, "the first number is the least"),
         ({"provider": "aws", "workers": "many"}, "should be N or MIN:MAX"),
