@@ -19,7 +19,7 @@ from lstm_ray.progress import Count, Epoch, Event, Progress
 from lstm_ray.runtime.devices import available_cores
 from lstm_ray.train.checks import asked_by
 from lstm_ray.train.loop.state import State
-from lstm_ray.wording import are, counted
+from lstm_ray.wording import are, command_line, counted
 
 _WAIT_SILENTLY_S = 120.0
 
@@ -168,6 +168,7 @@ class EventReporter:
         self._losses = 0
         self._rows_done = self._rows_of_epoch = 0
         self._waiting_since: float | None = time.monotonic()
+        self._waiting_reported_s = 0.0
         self._progress_at = time.monotonic()
 
     def is_training(self) -> bool:
@@ -204,7 +205,7 @@ class EventReporter:
         most = self._config.max_failures
         next_ = f"; starting again from the last checkpoint, {self._losses} of {counted(most, 'time')} (--max-failures)"
         self.progress(event.why + (next_ if self._losses <= most else ""))
-        self._waiting_since = time.monotonic()
+        self._waiting_since, self._waiting_reported_s = time.monotonic(), 0.0
 
     def _report_beginning(self, event: Begun) -> None:
         rows = event.state.epoch * self._rows_of_epoch + event.state.step * self._config.global_batch_size
@@ -220,9 +221,10 @@ class EventReporter:
 
     def report_waiting(self) -> None:
         """Reports if no group has started for a while, because Ray Train waits for free resources without a message."""
-        if self._waiting_since is not None and time.monotonic() - self._waiting_since > _WAIT_SILENTLY_S:
-            self._waiting_since = time.monotonic()
-            self.progress(f"no worker has started for {_WAIT_SILENTLY_S:.0f} s: {self._why_waiting()}")
+        waited_s = 0.0 if self._waiting_since is None else time.monotonic() - self._waiting_since
+        if waited_s > self._waiting_reported_s + _WAIT_SILENTLY_S:
+            self._waiting_reported_s = waited_s
+            self.progress(f"no worker has started for {waited_s:.0f} s; still waiting: {self._why_waiting()}")
 
     def _why_waiting(self) -> str:
         asked = asked_by(self._config)
@@ -233,4 +235,5 @@ class EventReporter:
             remedy = f"; to start fewer, press Ctrl-C and use {fewer}" if fewer else ""
             return f"{starting} {counted(cores, 'core')}{remedy}"
         needs = counted(asked.cpus, "CPU") + (", 1 GPU" if asked.gpus else "")
-        return f"does the cluster have room for {counted(asked.least, 'worker')} with {needs}?"
+        shows = command_line("cluster", "status", "--address", self._config.address)
+        return f"does the cluster have room for {counted(asked.least, 'worker')} with {needs} ({shows}), or is it busy?"

@@ -112,8 +112,11 @@ def test_waiting_for_room_is_reported(reporter: EventReporter, watcher: Any, mon
     for seconds in (10, 120, 20, 110):
         clock.now += seconds
         reporter.report_waiting()
-    said = "no worker has started for 120 s: does the cluster have room for 1 worker with 1 CPU?"
-    assert watcher.said == [said, said]
+    assert watcher.said == [
+        f"no worker has started for {seconds} s; still waiting: does the cluster have room for 1 worker with 1 CPU "
+        "(lstm-ray cluster status --address local), or is it busy?"
+        for seconds in (130, 260)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -133,7 +136,7 @@ def test_a_ray_started_for_the_run_is_not_asked_for_room(
     clock.now += 121
     reporter.report_waiting()
     remedy = "to start fewer, press Ctrl-C and use"
-    assert watcher.said == [f"no worker has started for 120 s: {said.format(remedy)}"]
+    assert watcher.said == [f"no worker has started for 121 s; still waiting: {said.format(remedy)}"]
 
 
 @pytest.mark.parametrize("event", [Interrupted("saved"), TrainingError("no")])
