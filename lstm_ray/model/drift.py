@@ -72,7 +72,9 @@ class Movement:
         """Returns how a property that has moved did so, as people read it."""
         if self.here is None:
             return f"stability index of the {self.title} {self.psi:.2f}"
-        return f"{self.title} {self.show(self.here)} instead of {self.show(self.training)}"
+        figures = f"{self.title} {self.show(self.here)} instead of {self.show(self.training)}"
+        # Lengths may have moved although their means are alike.
+        return f"{figures} (stability index {self.psi:.2f})" if self.name == "lengths" else figures
 
 
 _TITLES = {
@@ -85,7 +87,7 @@ _TITLES = {
 _CAUSES = {
     "scores": "other opinions, or texts that the model takes for such",
     "unknown_words": "another language, subject or column, or a damaged encoding",
-    "lengths": "another kind of text",
+    "lengths": "another kind of text, or rows such as those that training left out because of their labels",
     "truncated": "another kind of text",
     "without_words": "the wrong column for the texts",
 }

@@ -113,6 +113,12 @@ def test_the_warning_tells_what_moved_why_and_what_to_do() -> None:
     assert "Possible causes: --max-rows takes the first rows, which " in str(warn([same, scores], 200))
 
 
+def test_lengths_may_have_moved_though_their_means_are_alike() -> None:
+    text = str(warn([Movement("lengths", 6.5, 6.8, 0.31, "much")]))
+    assert "words read per row 6.5 instead of 6.8 (stability index 0.31). Possible causes: another kind of text" in text
+    assert "training left out because of their labels" in text
+
+
 def test_scores_that_were_decided_in_another_way_have_no_share_to_compare() -> None:
     moved = corpus(1000, 5, scores=(3, 0.3))
     plain, other = (compare(moved, TRAINED_ON, positive) for positive in (0.9, None))
