@@ -1,4 +1,4 @@
-"""Measures what scoring costs beside scoring: planning, memory, the time before the first row; and its own parts.
+"""Measures planning, memory, start and end of a scoring run, and the parts of scoring itself.
 
 python -m benchmarks.scoring_costs plan
 python -m benchmarks.scoring_costs memory --model runs/imdb/model --input imdb/unlabelled.parquet

@@ -1,4 +1,4 @@
-"""Measures how scoring grows with hosts, and what a task costs the driver, which is one however many hosts there are.
+"""Measures how scoring scales with hosts, and what a task costs the driver, which is one however many hosts there are.
 
 python -m benchmarks.scoring_scale hosts --model runs/imdb/model --input imdb/unlabelled.parquet --json scale.json
 python -m benchmarks.scoring_scale driver --actors 2 16

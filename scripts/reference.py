@@ -91,7 +91,8 @@ def _settings() -> str:
         " over the preset, and the preset over the default. For `train` and `tune`, the defaults below are those of the"
         " preset `none`; without `preset`, both use `best` (`none` with `network` or `from_`).\n",
         "- **resume**: may have another value when a run resumes.\n- **tune**: may be searched.\n"
-        "- **scores**: affects the output of `score`, which refuses an output directory with scores of another value.\n"
+        "- **scores**: affects the output of `score`, which refuses an output directory whose scores were"
+        " computed with another value.\n"
         "- **data**: the preset `best` chooses the value for the training data.\n",
     ]
     for command, kind in COMMANDS.items():
@@ -194,7 +195,7 @@ def _python() -> str:
     lines.append("## Progress\n")
     for event in (progress.Count, progress.Epoch):
         lines += [f"### lstm_ray.progress.{event.__name__}\n", *_docstring(event)]
-    lines += ["## Errors\n", "In `lstm_ray.errors`; each is a subclass of the one above it:\n"]
+    lines += ["## Errors\n", "In `lstm_ray.errors`; each is a subclass of the one that it is indented below:\n"]
     lines += [*_tree(errors.LstmRayError, ""), ""]
     return "\n".join(lines)
 

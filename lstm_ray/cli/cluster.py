@@ -167,7 +167,7 @@ def status(
     Example: lstm-ray cluster status --address auto
     """
     if address == "local":
-        raise ConfigError("--address local would start a new Ray: give the address of a running one, or auto")
+        raise ConfigError("--address local would start a new Ray instance: give the address of a running one, or auto")
     from lstm_ray.cluster.status import read_status
 
     found = read_status(address, console.say)

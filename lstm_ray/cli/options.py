@@ -42,7 +42,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results, warni
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print progress as lines, one a second.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 _OF_ALL = {"quiet": Quiet, "verbose": Verbose, "debug": Debug}
-"""Options of every command; they may also stand before the command."""
+"""Options of every command; they may also be given before it."""
 
 JobArgument = Annotated[str | None, typer.Argument(metavar="JOB.yaml", help="YAML job file with settings.")]
 
@@ -143,7 +143,7 @@ def _parameter(kind: type[Settings], name: str) -> inspect.Parameter:
     description = field.description or ""
     if shown.get("must_be_given"):
         description += " (required)"
-    elif field.default not in ("", (), None) and not shown["flag"]:  # of these there is no default to show
+    elif field.default not in ("", (), None) and not shown["flag"]:  # these have no default to show
         description += f" (default: {_default(kind, name)})"
     if shown["argument"]:
         declared = typer.Argument(metavar=argument_name(name), help=description, show_default=False)
@@ -168,7 +168,7 @@ def _parameter(kind: type[Settings], name: str) -> inspect.Parameter:
 
 
 def _default(kind: type[Settings], name: str) -> str:
-    """Returns the default of a setting, which the preset that is itself a default may give."""
+    """Returns the default of a setting: that of the default preset, if there is one, before the setting's own."""
     own = _show(kind.model_fields[name].default)
     preset = PRESETS[kind.model_fields["preset"].default] if "preset" in kind.model_fields else {}
     if name not in preset and not (preset and shown_as(kind, name).get("from_data")):

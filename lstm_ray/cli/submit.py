@@ -23,7 +23,8 @@ Address = Annotated[
     typer.Option(
         "--address",
         metavar="auto|HOST:PORT",
-        help="The cluster's dashboard (port 8265) or Ray itself. auto: $RAY_API_SERVER_ADDRESS, or this machine's.",
+        help="Address of the cluster's dashboard (port 8265) or of Ray itself; auto is $RAY_API_SERVER_ADDRESS if set, "
+        "else this machine's dashboard.",
     ),
 ]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's ID, as submit and list print it.")]

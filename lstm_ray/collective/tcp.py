@@ -89,11 +89,11 @@ class TcpCollective:
             peer.close()
 
     def watch(self, lost: Callable[[WorkerLostError], None], every_second: Callable[[], object]) -> None:
-        """Calls `lost` from another thread as soon as a peer leaves the group or dies; once, and until `close`.
+        """Calls `lost` once, from another thread, as soon as a peer leaves the group or dies. Ends at `close`.
 
         Args:
             lost: Called with the loss.
-            every_second: Called from that thread, until then.
+            every_second: Called every second from that thread, until `lost` is called or the group is left.
         """
         names = {peer.fileno(): self._name(other) for other, peer in self._peers.items()}
         self._watch = _Watch(names, lost, every_second)
@@ -106,7 +106,7 @@ class TcpCollective:
         )
 
     def describe(self) -> str:
-        """Returns what sums gradients, and how much each worker sends for the last sum."""
+        """Returns what sums gradients, and how much each worker sent for the last sum."""
         return f"TCP, {self._sent / 1e6:.2g} MB a step from each worker"
 
     def all_gather(self, vector: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -205,7 +205,7 @@ class _Watch:
         Args:
             peers: Names of the peers, by the descriptors of their connections.
             lost: Called with the first peer's loss.
-            every_second: Called until then.
+            every_second: Called every second until `lost` is called or the thread ends.
         """
         self._peers, self._lost, self._every_second = peers, lost, every_second
         self._end, self._wake = socket.socketpair()

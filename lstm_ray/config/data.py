@@ -86,7 +86,8 @@ class SplitConfig(ColumnSettings, InputSettings):
     )
     by: str | None = setting(
         None,
-        "Column whose equal values stay on one side, such as a product or author; where it is null, the text decides.",
+        "Column, such as product or author; rows with equal values stay on one side, and where it is null, the text "
+        "decides.",
         panel=_SIDES,
         metavar="COLUMN",
     )

@@ -26,7 +26,7 @@ from lstm_ray.errors import ConfigError
 C = TypeVar("C", bound=Settings)
 
 _NAMED = re.compile(r"`(\w+)`")
-_LEAST_PERCENT = 5  # of a number without %: 2 may be meant for 0.2
+_LEAST_PERCENT = 5  # a smaller number without % is not taken for a percentage: 2 may be a typo of 0.2
 
 
 def resolve(
@@ -132,7 +132,7 @@ class _Origin:
     def _keys_among(self, fields: set[str]) -> set[str]:
         """Returns the settings of a finding that a message names as keys of the job file.
 
-        If none of them was given as an option, these are all, including settings that were not given.
+        If none of the settings was given as an option, it names all of them so, including those that were not given.
         """
         if fields & set(self.options):
             return fields & set(self.keys) - set(self.options)
@@ -145,7 +145,7 @@ class _Origin:
 
 
 def _as_shares(kind: type[Settings], field: str, given: str) -> str | None:
-    """Returns percentages as shares, 70 or 70% as 0.7 and 40:60 as 0.4:0.6; None if the setting is no share or band."""
+    """Returns percentages as shares, 70 or 70% as 0.7 and 40:60 as 0.4:0.6; None if the setting is neither."""
     declared = kind.model_fields[field]
     is_float = declared.annotation in (float, float | None)
     is_share = is_float and any(getattr(limit, name, 2) <= 1 for limit in declared.metadata for name in ("lt", "le"))

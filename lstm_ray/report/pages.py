@@ -41,7 +41,7 @@ _MAX_CHARACTERS = 420  # shown of a review; about five lines
 _MOST_GROUPS = 200  # shown of a column
 _LABELS = ("negative", "positive")
 _CALIBRATED = 0.03  # calibration error that hardly matters in a decision
-_CHANCE = 1.5  # of calibrated probabilities 95 % are off by less than this many times what chance does on average
+_CHANCE = 1.5  # by chance, a calibrated model's error exceeds this many times its mean in 5 % of cases
 
 _METRICS = {
     "accuracy": ("accuracy", "share of all rows that are predicted correctly"),
@@ -181,7 +181,7 @@ def evaluation_report(
         mistakes: Wrong predictions to show, in this order.
         groups: Results of groups of rows.
         comparison: The comparison with another model, if there is one.
-        ngrams: The comparison with the model's n-grams alone, if they have a part in it.
+        ngrams: The comparison with the model's n-gram part alone, if it has one.
         chosen: Counts at the threshold that was chosen for the target, if there is one.
         left_out: Rows that have no words, or another label.
         doubts: Why the metrics may say little about other rows.
@@ -322,7 +322,7 @@ def _describe_comparison(comparison: Comparison | None, subject: str) -> list[st
 
 
 def _show_mistake(mistake: Mistake) -> dict[str, Any]:
-    """Returns the template's values for a mistake: labels, confidence, position, the text, shortened, and its words."""
+    """Returns the template's values for a mistake: labels, confidence, position, shortened text and its words."""
     text = " ".join(mistake.text.split())
     if len(text) > _MAX_CHARACTERS:
         text = text[:_MAX_CHARACTERS].rsplit(" ", 1)[0] + "\N{NO-BREAK SPACE}…"

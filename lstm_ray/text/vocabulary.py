@@ -73,11 +73,11 @@ class Vocabulary:
         return Vocabulary(self.words, self.counts, size)
 
     def extended(self, counts: pa.Table, most: int) -> Vocabulary:
-        """Returns these words, with the same ids, and after them others: for a model that sees `most` ids more.
+        """Returns these words with the same ids, followed by new words, for a model with `most` more ids.
 
         Args:
             counts: Words and their occurrences.
-            most: How many of those that are new to add, the most frequent ones.
+            most: Maximum number of new words to add; the most frequent ones are added.
         """
         known = self.end - FIRST_WORD_ID
         words, occurrences = self.words.slice(0, known), self.counts.slice(0, known)
@@ -140,7 +140,7 @@ class Vocabulary:
 
 def _check_size(metadata: pq.FileMetaData, packed: int) -> None:
     """Raises ValueError if a file's size suggests a decompression bomb."""
-    # Only row groups are looked at: for the columns of a damaged footer, Arrow ends the process.
+    # Only row groups are checked: if a footer is damaged, asking Arrow for its columns ends the process.
     unpacked = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
     if not 0 <= metadata.num_rows <= packed or unpacked > _MOST_UNPACKED * packed:
         raise ValueError(f"{packed:,} bytes would unpack to {metadata.num_rows:,} words of {unpacked:,} bytes")

@@ -17,7 +17,7 @@ class ComputeSettings(RaySettings):
 
     workers: str = setting(
         "0",
-        "Number of Ray workers, one device each; MIN:MAX uses as many as have room, and 0 trains in this process.",
+        "Number of Ray workers, one device each; MIN:MAX uses as many as fit, and 0 trains in this process.",
         panel="Compute",
         metavar="N|MIN:MAX",
         pattern=COUNT,

@@ -75,7 +75,8 @@ class RunSettings(Settings):
     )
     fresh: bool = free(
         False,
-        "Delete the run in --output and start over; without this, the same settings resume it and others are refused.",
+        "Delete the run in --output and start over; without this, a run with the same settings is resumed, and one "
+        "with other settings is refused.",
         panel=FILES,
         flag=True,
     )

@@ -61,7 +61,7 @@ class LearningSettings(Settings):
     )
     clip_norm: float | None = learned(
         None,
-        "Maximum norm of all gradients of a step together; larger gradients are scaled down to it.",
+        "Maximum norm of a step's gradient, over all weights; a larger gradient is scaled down to it.",
         panel="Training",
         gt=0,
     )
@@ -133,8 +133,8 @@ class LearningSettings(Settings):
     )
     adversarial: float = learned(
         0.0,
-        "Also train on word vectors that are shifted to raise the loss (adversarial training); this is the shift, as a "
-        "multiple of a vector's length; 0 disables it.",
+        "Adversarial training: also train on word vectors that are shifted to raise the loss, by this multiple of a "
+        "vector's length; 0 disables it.",
         panel="Training",
         ge=0,
     )

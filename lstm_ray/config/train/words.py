@@ -1,4 +1,4 @@
-"""The words of a training run, and what is known of them before it starts: vectors, and a language model."""
+"""Settings of a training run for its vocabulary, and for what is learned before training: vectors, language model."""
 
 from __future__ import annotations
 
