@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -301,24 +302,25 @@ def meant_labels(mapping: LabelMapping, *columns: pa.ChunkedArray) -> str | None
     """Returns the options with the labels that are meant, if they differ from those of the mapping; else None.
 
     A label is meant by one that differs in case or a few letters, but not in the first one: "happy" is not "unhappy".
-    A number is meant in all its spellings: by 5 also 5,0 and 5.0.
+    A number is meant in all its spellings: by 5 also 5,0 and 5.0. Where 4 and 5 are no labels, but 4,5 is, that is meant.
     If none is, but a side has no label at all, the labels are those that `propose_mapping` is certain of.
     """
     found = list(dict.fromkeys(label for column in columns for label in _distinct(column)))
     # In a column of numbers, 5 and 5.0 are the same label.
     spelled = _in_nfc if any(is_text_type(column.type) for column in columns) else _key
-    there, positive, negative = ({*map(spelled, labels)} for labels in (found, mapping.positive, mapping.negative))
+    given = [_uncut(labels, found) for labels in (mapping.positive, mapping.negative)]
+    there, positive, negative = ({*map(spelled, labels)} for labels in (found, *given))
     others = {label: _key(label) for label in found if spelled(label) not in positive | negative}
     similar: dict[str, list[str]] = {}
-    for label in (*mapping.positive, *mapping.negative):
+    for label in chain(*given):
         is_there = spelled(label) in there
         near = [] if is_there and _number(label) is None else _similar(label, others)
         if near:
             similar[label] = [label, *near] if is_there else near
-    if similar:
+    if similar or given != [mapping.positive, mapping.negative]:
         ones, zeros = (
-            [one for label in labels for one in similar.get(label, [label])]
-            for labels in (mapping.positive, mapping.negative)
+            [one for label in labels for one in similar.get(label, [label] if spelled(label) in there else [])]
+            for labels in given
         )
         if not {*ones}.isdisjoint(zeros):
             return None
@@ -332,6 +334,21 @@ def meant_labels(mapping: LabelMapping, *columns: pa.ChunkedArray) -> str | None
         if certain[0] & negative or certain[1] & positive or not certain[0] | certain[1] <= there:
             return None
     return quoted(*meant.options()) or None
+
+
+def _uncut(labels: tuple[str, ...], found: Sequence[str]) -> tuple[str, ...]:
+    """Returns labels joined where they were cut at a comma in them: 4,5 for 4 and 5 if only 4,5 is found."""
+    whole = {re.sub(r"\s*,\s*", ",", _in_nfc(label)): label for label in found}
+    if whole.keys() >= {*map(_in_nfc, labels)}:
+        return labels
+    joined, rest = [], [*map(_in_nfc, labels)]
+    while rest:
+        end = next((end for end in range(len(rest), 0, -1) if ",".join(rest[:end]) in whole), 0)
+        if not end:
+            return labels
+        joined.append(whole[",".join(rest[:end])])
+        rest = rest[end:]
+    return tuple(joined)
 
 
 def _similar(label: str, others: Mapping[str, str]) -> list[str]:
