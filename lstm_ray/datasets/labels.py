@@ -20,12 +20,11 @@ import pyarrow.compute as pc
 
 from lstm_ray.config import LabelSettings
 from lstm_ray.text.tokenize import decode_texts, is_text_type
-from lstm_ray.wording import join_list, quoted, shortened
+from lstm_ray.wording import WITH_COMMA, join_list, quoted, shortened
 
 OTHER = -1
 """A label that is neither positive nor negative."""
 
-_WITH_COMMA = re.compile(r"[+-]?\d+,\d{1,2}")  # 4,5 as in most of Europe; 1,000 is a thousand elsewhere
 _STARS = re.compile(r"(\d(?:\.\d)?)(?: out of 5)? stars?", re.IGNORECASE)  # 4.0 out of 5 stars
 _MOST_SHOWN = 8  # labels in a message
 _LEAST_ALIKE = 0.75  # of two words that one may have been written for, as difflib measures it; opposites have 0.5
@@ -89,7 +88,8 @@ class LabelMapping:
         for option, labels in (("--positive-labels", self.positive), ("--negative-labels", self.negative)):
             for label in labels:
                 if _number(label) is None or "," in label:
-                    return f"is {kind}, but {label!r} of {option} is not a number; several are written 4,5"
+                    several = f"; several are written {option} 4,5" if any(map(str.isdigit, label)) else ""
+                    return f"is {kind}, but {label!r} of {option} is not a number{several}"
         return None
 
     def decode(self, column: pa.ChunkedArray) -> npt.NDArray[np.int8]:
@@ -302,7 +302,7 @@ def meant_labels(mapping: LabelMapping, *columns: pa.ChunkedArray) -> str | None
     """Returns the options with the labels that are meant, if they differ from those of the mapping; else None.
 
     A label is meant by one that differs in case or a few letters, but not in the first one: "happy" is not "unhappy".
-    A number is meant in all its spellings: by 5 also 5,0 and 5.0. Where 4 and 5 are no labels, but 4,5 is, that is meant.
+    A number is meant in all its spellings: by 5 also 5,0 and 5.0. By 4 and 5 the label 4,5 is meant if only that is there.
     If none is, but a side has no label at all, the labels are those that `propose_mapping` is certain of.
     """
     found = list(dict.fromkeys(label for column in columns for label in _distinct(column)))
@@ -421,7 +421,7 @@ def _is_in(values: pa.Array, labels: pa.Array) -> npt.NDArray[np.bool_]:
 def _number(label: str) -> float | None:
     if label.lower() in ("true", "false"):
         return float(label.lower() == "true")
-    if _WITH_COMMA.fullmatch(label):
+    if WITH_COMMA.fullmatch(label):
         label = label.replace(",", ".")
     try:
         return None if "_" in label else float(label)  # Python reads 1_0 as 10

@@ -63,16 +63,16 @@ def test_labels_are_decoded(mapping: LabelMapping, values: list[Any], kind: pa.D
             "--label-column",
         ),
         (WORDS, pa.date32(), "is date32[day], expected texts or numbers: choose with --label-column"),
-        (WORDS, pa.int8(), "is int8, but 'pos' of --positive-labels is not a number; several are written 4,5"),
+        (WORDS, pa.int8(), "is int8, but 'pos' of --positive-labels is not a number"),
         (
             LabelMapping(("4",), ("1-2",)),
             pa.int8(),
-            "is int8, but '1-2' of --negative-labels is not a number; several are written 4,5",
+            "is int8, but '1-2' of --negative-labels is not a number; several are written --negative-labels 4,5",
         ),
         (
             LabelMapping(("4,5",), ("1",)),
             pa.int8(),
-            "is int8, but '4,5' of --positive-labels is not a number; several are written 4,5",
+            "is int8, but '4,5' of --positive-labels is not a number; several are written --positive-labels 4,5",
         ),
     ],
 )
