@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Literal, get_args, get_origin
 
-from lstm_ray.config import option_name
+from lstm_ray.config import option_name, split_list
 from lstm_ray.errors import ConfigError, LstmRayError
 from lstm_ray.progress import WARNING, Event, Progress, paced
 from lstm_ray.runtime.threads import shared
@@ -182,8 +182,10 @@ def keywords_named(message: str, arguments: Mapping[str, Any]) -> str:
         is_last = end.startswith("?") or not (end + rest).strip(".?)") or rest.startswith(" --")
         if not _is_value(value, annotation) and not (is_last and annotation not in (int, float)):
             return f"{field}= {given}"
-        is_number = _NUMBER.fullmatch(value) and "tuple" not in str(annotation)
+        is_number = _NUMBER.fullmatch(value) and "[str" not in str(annotation)
         shown = value if is_number else repr(shlex.split(value)[0])
+        if annotation == list[str] and (several := split_list(shlex.split(value)[0])) != (shlex.split(value)[0],):
+            shown = repr([*several])
         return f"{field}={shown}{end}" + ("," if rest.startswith(" --") and not end else "")
 
     return _NAMED.sub(replaced, message)

@@ -411,11 +411,10 @@ def _call(
     """
     from lstm_ray.api.boundary import python_call
     from lstm_ray.api.tables import refuse_tables, tables_as_files
-    from lstm_ray.config import check_complete, known_settings, resolve
+    from lstm_ray.config import argument_types, check_complete, known_settings, resolve
     from lstm_ray.errors import ConfigError
 
-    arguments = {name: field.annotation for name, field in kind.model_fields.items()}
-    with python_call(arguments, progress) as report, ExitStack() as files:
+    with python_call(argument_types(kind), progress) as report, ExitStack() as files:
         if takes_tables:
             given, report = files.enter_context(tables_as_files(given, report))
         by_name = known_settings(kind, given)

@@ -81,6 +81,15 @@ def is_list(field: FieldInfo) -> bool:
     return "tuple[str, ...]" in str(field.annotation) and not field.metadata
 
 
+def argument_types(kind: type[Settings]) -> dict[str, Any]:
+    """Returns the types of settings, by name: list[str] for texts of which several are separated by commas (labels)."""
+    fields = kind.model_fields.items()
+    return {
+        name: list[str] if "tuple[str, ...]" in str(field.annotation) and not is_list(field) else field.annotation
+        for name, field in fields
+    }
+
+
 def takes_pair(declared: Any) -> re.Match[str] | None:
     """Returns whether a setting is declared as two numbers in one text; group 1 is what separates them."""
     return _PAIR.search(str(declared.get("metavar"))) if isinstance(declared, dict) else None
