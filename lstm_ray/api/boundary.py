@@ -48,7 +48,7 @@ def python_call(
     """
     report = progress or _warn
     if not callable(report):
-        raise ConfigError(f"progress is of type {type(progress).__name__}: give a function, such as print")
+        raise ConfigError(f"progress= is of type {type(progress).__name__}: give a function, such as print")
     if progress is print:
         report = paced(print)
 
@@ -67,7 +67,7 @@ def as_path(name: str, given: Any) -> str:
         ConfigError: The argument is something else.
     """
     if not isinstance(given, str | os.PathLike):
-        raise ConfigError(f"{name} is of type {type(given).__name__}: give a path")
+        raise ConfigError(f"{name}= is of type {type(given).__name__}: give a path")
     return os.fspath(given)
 
 
@@ -174,7 +174,7 @@ def keywords_named(message: str, arguments: Mapping[str, Any]) -> str:
         if annotation is bool and given != "is":  # as in "--fresh is 'x': should be"
             return f"{field}={not name.startswith('--no-')}" + ("" if given is None else f" {given}")
         if given is None:
-            return field if rest.startswith(":") else f"{field}="
+            return f"{field}="
         value = given if given.startswith("'") else given.rstrip(".,:;?)")
         end = given[len(value) :]
         if value in _WORDS_OF_SENTENCES:

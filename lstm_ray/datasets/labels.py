@@ -302,7 +302,7 @@ def meant_labels(mapping: LabelMapping, *columns: pa.ChunkedArray) -> str | None
     """Returns the options with the labels that are meant, if they differ from those of the mapping; else None.
 
     A label is meant by one that differs in case or a few letters, but not in the first one: "happy" is not "unhappy".
-    A number is meant in all its spellings: by 5 also 5,0 and 5.0. By 4 and 5 the label 4,5 is meant if only that is there.
+    A number is meant in all its spellings: by 5 also 5,0 and 5.0. By 4 and 5, 4,5 is meant if only that is there.
     If none is, but a side has no label at all, the labels are those that `propose_mapping` is certain of.
     """
     found = list(dict.fromkeys(label for column in columns for label in _distinct(column)))

@@ -39,7 +39,7 @@ LABELS = st.lists(st.from_regex(r"[\w'a-z .&%+-]*\w", fullmatch=True), min_size=
         ("--workers 0 or 1 and --accumulate 1, or", "workers=0 or 1 and accumulate=1, or"),
         ("try a lower --learning-rate, or --clip-norm 1", "try a lower learning_rate=, or clip_norm=1"),
         ("--unsure 0.7:0.9 has no room: choose", "unsure='0.7:0.9' has no room: choose"),
-        ("--keep-columns: no column 'x'", "keep_columns: no column 'x'"),
+        ("--keep-columns: no column 'x'", "keep_columns=: no column 'x'"),
         ("did you mean --text-column text?", "did you mean text_column='text'?"),
         ("did you mean --text-column text? The model", "did you mean text_column='text'? The model"),
         ("did you mean --text-column 'the text'?", "did you mean text_column='the text'?"),
