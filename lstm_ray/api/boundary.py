@@ -188,6 +188,9 @@ def keywords_named(message: str, arguments: Mapping[str, Any]) -> str:
             shown = repr([*several])
         return f"{field}={shown}{end}" + ("," if rest.startswith(" --") and not end else "")
 
+    first, _, rest = message.partition(" is ")
+    if "dict" in str(arguments.get(first)):  # the command line has no option for it: search is missing
+        message = f"{first}= is {rest}"
     return _NAMED.sub(replaced, message)
 
 

@@ -132,8 +132,6 @@ class _Origin:
             message = "should be a mapping"
         is_option = field not in self.kind.model_fields or shown_as(self.kind, field)["option"]
         name = names.get(field, self._name(field, keys)) if is_option else ".".join(path)
-        if not is_option and path == [field] and field in self.options:  # the command line has no such option
-            name = f"{field}="
         return f"{name} is {value_in_messages(problem['input'])}: {message.removeprefix('input ')}", keys
 
     def _keys_among(self, fields: set[str]) -> set[str]:

@@ -109,7 +109,7 @@ def test_what_is_given_by_name_wins_over_the_job(given: Given, tmp_path: Path) -
         ),  # type: ignore[arg-type]
         (lambda: lstm_ray.score(model="m", output="o"), "inputs= is missing"),
         (lambda: lstm_ray.evaluate("a.parquet"), "model= is missing"),
-        (lambda: lstm_ray.tune("a.parquet", output="o"), "search is missing"),
+        (lambda: lstm_ray.tune("a.parquet", output="o"), "search= is missing"),
         (lambda: lstm_ray.tune("a.parquet", output="o", search=3), "search= is 3: should be a mapping"),  # type: ignore[arg-type]
         (lambda: lstm_ray.tune(5, output="o"), "train= is 5: should be a path, or several"),  # type: ignore[arg-type]
         (lambda: lstm_ray.train("a", output="o", mask="yes please"), "mask= is 'yes please': should be True or False"),
