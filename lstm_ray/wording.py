@@ -10,6 +10,9 @@ import re
 import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+WITH_COMMA = re.compile(r"[+-]?\d+,\d{1,2}")
+"""A number with a decimal comma, 4,5 as in most of Europe; 1,000 is a thousand elsewhere."""
+
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _UNSEEN = re.compile(
     "["

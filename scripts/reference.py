@@ -160,7 +160,8 @@ def _python() -> str:
     lines = [
         f"{_NOTE}# Python\n",
         "The functions and classes of `lstm_ray`. [Use lstm-ray from Python](../how-to/python.md) shows how to use"
-        " them. All [settings](settings.md) of a command are keywords of its function.\n",
+        " them. All [settings](settings.md) of a command are keywords of its function. Of labels and column names, a"
+        " str is split at commas, and a list is taken as it is.\n",
         "## Functions\n",
     ]
     for function in (

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Literal, get_args, get_origin
 
-from lstm_ray.config import option_name
+from lstm_ray.config import option_name, split_list
 from lstm_ray.errors import ConfigError, LstmRayError
 from lstm_ray.progress import WARNING, Event, Progress, paced
 from lstm_ray.runtime.threads import shared
@@ -48,7 +48,7 @@ def python_call(
     """
     report = progress or _warn
     if not callable(report):
-        raise ConfigError(f"progress is of type {type(progress).__name__}: give a function, such as print")
+        raise ConfigError(f"progress= is of type {type(progress).__name__}: give a function, such as print")
     if progress is print:
         report = paced(print)
 
@@ -67,7 +67,7 @@ def as_path(name: str, given: Any) -> str:
         ConfigError: The argument is something else.
     """
     if not isinstance(given, str | os.PathLike):
-        raise ConfigError(f"{name} is of type {type(given).__name__}: give a path")
+        raise ConfigError(f"{name}= is of type {type(given).__name__}: give a path")
     return os.fspath(given)
 
 
@@ -174,7 +174,7 @@ def keywords_named(message: str, arguments: Mapping[str, Any]) -> str:
         if annotation is bool and given != "is":  # as in "--fresh is 'x': should be"
             return f"{field}={not name.startswith('--no-')}" + ("" if given is None else f" {given}")
         if given is None:
-            return field if rest.startswith(":") else f"{field}="
+            return f"{field}="
         value = given if given.startswith("'") else given.rstrip(".,:;?)")
         end = given[len(value) :]
         if value in _WORDS_OF_SENTENCES:
@@ -182,10 +182,15 @@ def keywords_named(message: str, arguments: Mapping[str, Any]) -> str:
         is_last = end.startswith("?") or not (end + rest).strip(".?)") or rest.startswith(" --")
         if not _is_value(value, annotation) and not (is_last and annotation not in (int, float)):
             return f"{field}= {given}"
-        is_number = _NUMBER.fullmatch(value) and "tuple" not in str(annotation)
+        is_number = _NUMBER.fullmatch(value) and "[str" not in str(annotation)
         shown = value if is_number else repr(shlex.split(value)[0])
+        if annotation == list[str] and (several := split_list(shlex.split(value)[0])) != (shlex.split(value)[0],):
+            shown = repr([*several])
         return f"{field}={shown}{end}" + ("," if rest.startswith(" --") and not end else "")
 
+    first, _, rest = message.partition(" is ")
+    if "dict" in str(arguments.get(first)):  # the command line has no option for it: search is missing
+        message = f"{first}= is {rest}"
     return _NAMED.sub(replaced, message)
 
 

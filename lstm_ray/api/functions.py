@@ -322,7 +322,7 @@ def convert(
     from lstm_ray.errors import ConfigError
 
     if is_table(source):
-        raise ConfigError(f"source is a {type(source).__name__}, which needs no conversion: pass it to train")
+        raise ConfigError(f"source= is a {type(source).__name__}, which needs no conversion: pass it to train")
     with _call(ConvertConfig, {"source": source, "output": output, **settings}, job, progress) as (config, report):
         return run.convert(config, report)
 
@@ -411,14 +411,13 @@ def _call(
     """
     from lstm_ray.api.boundary import python_call
     from lstm_ray.api.tables import refuse_tables, tables_as_files
-    from lstm_ray.config import check_complete, known_settings, resolve
+    from lstm_ray.config import argument_types, check_complete, known_settings, resolve
     from lstm_ray.errors import ConfigError
 
-    arguments = {name: field.annotation for name, field in kind.model_fields.items()}
-    with python_call(arguments, progress) as report, ExitStack() as files:
+    with python_call(argument_types(kind), progress) as report, ExitStack() as files:
         if takes_tables:
             given, report = files.enter_context(tables_as_files(given, report))
-        by_name = known_settings(kind, given)
+        by_name = known_settings(kind, given, "setting")
         refuse_tables(by_name)
         if isinstance(job, kind):
             config = resolve(kind, {**job.model_dump(exclude_unset=True), **by_name}) if by_name else job
@@ -426,7 +425,7 @@ def _call(
             config = resolve(kind, by_name, None if job is None else os.fspath(job))
         else:
             raise ConfigError(
-                f"job is of type {type(job).__name__}: give the path of a YAML job file, or a {kind.__name__}"
+                f"job= is of type {type(job).__name__}: give the path of a YAML job file, or a {kind.__name__}"
             )
         check_complete(config)
         yield config, report

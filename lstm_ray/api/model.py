@@ -105,7 +105,7 @@ class Model:
         with python_call(_ARGUMENTS):
             self.path = storage.absolute(as_path("model", path))
             self._given = {"threshold": threshold, "unsure": unsure, "precision": precision}
-            settings = resolve(_LoadSettings, known_settings(_LoadSettings, self._given))
+            settings = resolve(_LoadSettings, known_settings(_LoadSettings, self._given, "setting"))
             self._bundle = read_bundle(self.path)
             # On the CPU: starting a GPU takes longer than scoring a few texts.
             engine = pick_engine("auto", False, self._bundle.model.network, settings.precision)
@@ -262,15 +262,15 @@ def _load_again(
     return model
 
 
-def _column(texts: Any) -> pa.Array | pa.ChunkedArray:
-    """Returns texts of any kind as a column."""
+def _column(texts: Any, name: str = "texts=") -> pa.Array | pa.ChunkedArray:
+    """Returns texts of any kind as a column; messages call them by the name."""
     if isinstance(texts, pa.Array | pa.ChunkedArray):
         if not is_text_type(texts.type):
             raise InputError(f"the texts are {texts.type}, expected text")
         return texts
     # A loop over these yields column names, not texts.
     if isinstance(texts, Mapping) or hasattr(texts, "columns") or not isinstance(texts, Iterable):
-        raise InputError(f"expected a text, or a column or list of texts, not {type(texts).__name__}")
+        raise InputError(f"{name} is of type {type(texts).__name__}: give a text, or a column or list of texts")
     return pa.array([_encoded(text, number) for number, text in enumerate(texts)], pa.large_binary())
 
 
@@ -309,7 +309,7 @@ def _text_column(batch: Any, name: str) -> pa.Array | pa.ChunkedArray:
     names = batch.column_names if isinstance(batch, pa.Table) else list(batch)
     if name not in names:
         raise InputError(no_column(name, names, "--text-column"))
-    return _column(batch[name])
+    return _column(batch[name], f"column {name!r}")
 
 
 def _new_columns(scored: Scored, taken: Iterable[str], prefix: str) -> dict[str, pa.Array]:

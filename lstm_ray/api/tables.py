@@ -77,7 +77,7 @@ def refuse_tables(given: Mapping[str, Any], begin: str = "") -> None:
     """Raises ConfigError if an argument is a table; the remedy, to write it to Parquet, comes after `begin`."""
     for name, value in given.items():
         if is_table(value):
-            raise ConfigError(f"{name} is a {type(value).__name__}: {begin}write it to Parquet and give the path")
+            raise ConfigError(f"{name}= is a {type(value).__name__}: {begin}write it to Parquet and give the path")
 
 
 def _check_is_data(name: str, value: Any) -> None:
@@ -91,9 +91,10 @@ def _check_is_data(name: str, value: Any) -> None:
         how = f"pandas.concat({name})"
     elif isinstance(value, Mapping) or hasattr(value, "dtype") or _is_of_rows(value):
         how = f"pandas.DataFrame({name})"
-    if how is not None:
+    if how is not None or not (value is None or isinstance(value, os.PathLike | list | tuple)):
+        such = "" if how is None else f", such as {how}"
         raise ConfigError(
-            f"{name} is of type {type(value).__name__}: give paths, an Arrow table or a data frame, such as {how}"
+            f"{name}= is of type {type(value).__name__}: give paths, an Arrow table or a data frame{such}"
         )
 
 

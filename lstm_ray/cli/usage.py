@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +11,9 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from lstm_ray.config import COUNTERPARTS
+from lstm_ray.config import COUNTERPARTS, split_list
 from lstm_ray.errors import ConfigError
-from lstm_ray.wording import command_line, either, quoted, visible
+from lstm_ray.wording import WITH_COMMA, command_line, either, join_list, quoted, visible
 
 UsageError: Any = typer.BadParameter.__base__  # Click's, or that of the copy of Click in Typer
 _LOOKS_LIKE_OPTION = re.compile(r"-.*\s|-\d", re.DOTALL)  # but may be a text
@@ -91,26 +92,44 @@ class CheckedCommand(TyperCommand):
                 command = visible(command_line(str(ctx.info_name), *others, "--", *texts))
                 ctx.fail(f"{error.format_message().rstrip('.')}: put a text that begins with - after --: {command}")
             if type(error).__name__ == "MissingParameter" and not any(map(is_argument, self.params)):
-                self._refuse(ctx, self.make_parser(ctx).parse_args(given)[1])
+                self._refuse(ctx, given, self.make_parser(ctx).parse_args([*given])[1])
             raise
         if not ctx.resilient_parsing:
-            self._refuse(ctx, ctx.args)
+            self._refuse(ctx, given, ctx.args)
         return rest
 
-    def _refuse(self, ctx: Any, words: list[str]) -> None:
+    def _refuse(self, ctx: Any, given: list[str], words: list[str]) -> None:
         """Ends with an error if there are words that are no options; it names the option that may be meant."""
         if not words:
             return
+        if (command := self._with_commas(given, words)) is not None:
+            ctx.fail(visible(f"unexpected {' '.join(words)}: several are separated by commas: {command}"))
         meant = _JOB_FILE if words[0].endswith((".yaml", ".yml")) else _MAIN_INPUTS
         missing = [one for one in self.params if one.multiple or not ctx.params.get(one.name)]
         names = [name for one in missing for name in one.opts if name in meant]
         option = f"; did you mean {names[0]} {quoted(words[0])}?" if names else ""
         ctx.fail(visible(f"unexpected {' '.join(words)}{option}"))
 
+    def _with_commas(self, given: list[str], words: list[str]) -> str | None:
+        """Returns an option whose value the first of the words follows, with these as the option takes several."""
+        before = given[: given.index(words[0])][-2:]
+        if len(before) < 2 or not any(before[0] in one.opts and _takes_several(one) for one in self.params):
+            return None
+        following = itertools.takewhile(words.__contains__, given[given.index(words[0]) :])
+        values = [before[1], *following]
+        if not all(map(WITH_COMMA.fullmatch, values)):  # else a comma is part of a value
+            values = [value for word in values for value in split_list(word)]
+        return f"{before[0]} {quoted(join_list(values))}"
+
 
 def is_argument(parameter: Any) -> bool:
     """Returns whether a parameter is an argument; else it is an option."""
     return bool(parameter.param_type_name == "argument")
+
+
+def _takes_several(parameter: Any) -> bool:
+    """Returns whether an option takes several values in one word, such as LABEL,..."""
+    return str(parameter.metavar).endswith(",...")
 
 
 def commands_called(name: str, group: Any) -> list[list[str]]:

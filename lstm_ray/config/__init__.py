@@ -38,6 +38,7 @@ These models are the only place where a setting is declared. The command line bu
 from lstm_ray.config.base import COUNTERPARTS as COUNTERPARTS
 from lstm_ray.config.base import Settings as Settings
 from lstm_ray.config.base import argument_name as argument_name
+from lstm_ray.config.base import argument_types as argument_types
 from lstm_ray.config.base import as_option as as_option
 from lstm_ray.config.base import check_complete as check_complete
 from lstm_ray.config.base import command_of as command_of

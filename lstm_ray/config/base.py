@@ -81,6 +81,15 @@ def is_list(field: FieldInfo) -> bool:
     return "tuple[str, ...]" in str(field.annotation) and not field.metadata
 
 
+def argument_types(kind: type[Settings]) -> dict[str, Any]:
+    """Returns the types of settings, by name: list[str] for texts of which several are separated by commas (labels)."""
+    fields = kind.model_fields.items()
+    return {
+        name: list[str] if "tuple[str, ...]" in str(field.annotation) and not is_list(field) else field.annotation
+        for name, field in fields
+    }
+
+
 def takes_pair(declared: Any) -> re.Match[str] | None:
     """Returns whether a setting is declared as two numbers in one text; group 1 is what separates them."""
     return _PAIR.search(str(declared.get("metavar"))) if isinstance(declared, dict) else None
@@ -172,7 +181,12 @@ _ALIKE = (
     ("gpus_per_worker", "gpus_per_node"),
     ("memory_per_worker", "memory_per_node"),
 )
-_ELSEWHERE = {"lr": "learning_rate", "batch_size": "global_batch_size"}  # what other programs call them
+_ELSEWHERE = {
+    "lr": "learning_rate",
+    "batch_size": "global_batch_size",
+    "fraction": "test",
+    "test_size": "test",
+}  # what other programs call them
 
 _OPTIONS_ONLY = {"train": ("dry_run",)}  # options of commands that are no settings
 
@@ -302,10 +316,10 @@ def fields_in_order(kind: type[Settings]) -> list[str]:
     return sorted(kind.model_fields, key=order)
 
 
-def unknown_key(key: Any, kind: type[Settings]) -> str:
-    """Returns a message about a key that a group of settings does not have."""
+def unknown_key(key: Any, kind: type[Settings], noun: str = "key") -> str:
+    """Returns a message about a key that a group of settings does not have; the noun is what it calls one."""
     if (other := COUNTERPARTS.get(key)) in kind.model_fields:
-        return f"unknown key {key!r}; {command_of(kind)} has {other!r}: {kind.model_fields[other].description}"
+        return f"unknown {noun} {key!r}; {command_of(kind)} has {other!r}: {kind.model_fields[other].description}"
     options = _OPTIONS_ONLY.get(command_of(kind), ())
     close = difflib.get_close_matches(str(key), [*kind.model_fields, *options], n=1)
     if close and close[0] in options:
@@ -313,10 +327,10 @@ def unknown_key(key: Any, kind: type[Settings]) -> str:
     elif close:
         hint = f"did you mean {close[0]!r}?"
     elif len(kind.model_fields) <= _MOST_NAMED:
-        hint = f"known keys: {', '.join(sorted(kind.model_fields))}"
+        hint = f"known {noun}s: {', '.join(sorted(kind.model_fields))}"
     else:
-        hint = f"`lstm-ray config schema {command_of(kind)}` prints all {len(kind.model_fields)} keys"
-    return f"unknown key {shortened(repr(str(key)))}; {hint}"
+        hint = f"`lstm-ray config schema {command_of(kind)}` prints all {len(kind.model_fields)} {noun}s"
+    return f"unknown {noun} {shortened(repr(str(key)))}; {hint}"
 
 
 def limits_of(field: str, count: str) -> tuple[int, int]:

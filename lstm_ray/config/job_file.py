@@ -94,15 +94,15 @@ def read_job_file(kind: type[Settings], path: str | Path) -> dict[str, Any]:
     return settings
 
 
-def known_settings(kind: type[Settings], content: Mapping[Any, Any]) -> dict[str, Any]:
-    """Returns the settings in a mapping that have a value.
+def known_settings(kind: type[Settings], content: Mapping[Any, Any], noun: str = "key") -> dict[str, Any]:
+    """Returns the settings in a mapping that have a value; a message calls its keys by the noun.
 
     Raises:
         ConfigError: The mapping has an unknown key.
     """
     for key in content:
         if key not in kind.model_fields:
-            raise ConfigError(unknown_key(key, kind))
+            raise ConfigError(unknown_key(key, kind, noun))
     return {key: value for key, value in content.items() if value is not None}  # `output:` with nothing after it
 
 

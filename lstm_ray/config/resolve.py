@@ -124,7 +124,12 @@ class _Origin:
         if problem["type"] == "int_parsing":
             message = "should be an integer: digits only"
         if problem["type"] == "tuple_type":
-            message = "should be a string, or several"
+            is_path = "path" in shown_as(self.kind, field)
+            message = f"should be a {'path' if is_path else 'string'}, or several"
+        if problem["type"] in ("bool_parsing", "bool_type"):
+            message = f"should be {'true or false' if field in keys else 'True or False'}"
+        if problem["type"] == "dict_type":
+            message = "should be a mapping"
         is_option = field not in self.kind.model_fields or shown_as(self.kind, field)["option"]
         name = names.get(field, self._name(field, keys)) if is_option else ".".join(path)
         return f"{name} is {value_in_messages(problem['input'])}: {message.removeprefix('input ')}", keys

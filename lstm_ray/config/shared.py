@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, model_validator
 
 from lstm_ray.config.base import BAND, FILES, Settings, fixed, free, setting
 from lstm_ray.runtime.addresses import refuse_password
+from lstm_ray.wording import WITH_COMMA, join_list, quoted
 
 Precision = Literal["float32", "bf16", "int8"]
 
@@ -119,8 +120,25 @@ class LabelSettings(Settings):
         for label in negative:
             if (same := positives.get(_canonical(label))) is not None:
                 written = "" if same == label else f" (there as {same!r})"
-                raise ValueError(f"label {label!r} is in `positive_labels`{written} and in `negative_labels`")
+                hint = _cut_at_commas(positive, negative)
+                raise ValueError(f"label {label!r} is in `positive_labels`{written} and in `negative_labels`{hint}")
         return self
+
+
+def _cut_at_commas(positive: tuple[str, ...], negative: tuple[str, ...]) -> str:
+    """Returns how to write labels such as 4,0 and 5,0 which were split at their commas, as the end of a message."""
+    whole = [_in_pairs(labels) or labels for labels in (positive, negative)]
+    if whole == [positive, negative] or not {*whole[0]}.isdisjoint(whole[1]):
+        return ""
+    ones, zeros = (quoted(join_list(labels)) for labels in whole)
+    written = f"`positive_labels` {ones} `negative_labels` {zeros}"
+    return f": a comma separates labels; labels with a comma are written {written}"
+
+
+def _in_pairs(labels: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns numbers joined by decimal commas, 4,0 and 5,0 of 4, 0, 5, 0; () if they are others, or one is left."""
+    pairs = tuple(map(",".join, zip(labels[::2], labels[1::2], strict=False)))
+    return pairs if len(labels) % 2 == 0 and all(map(WITH_COMMA.fullmatch, pairs)) else ()
 
 
 def without_password(address: str | None) -> str | None:

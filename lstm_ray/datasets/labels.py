@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +20,11 @@ import pyarrow.compute as pc
 
 from lstm_ray.config import LabelSettings
 from lstm_ray.text.tokenize import decode_texts, is_text_type
-from lstm_ray.wording import join_list, quoted, shortened
+from lstm_ray.wording import WITH_COMMA, join_list, quoted, shortened
 
 OTHER = -1
 """A label that is neither positive nor negative."""
 
-_WITH_COMMA = re.compile(r"[+-]?\d+,\d{1,2}")  # 4,5 as in most of Europe; 1,000 is a thousand elsewhere
 _STARS = re.compile(r"(\d(?:\.\d)?)(?: out of 5)? stars?", re.IGNORECASE)  # 4.0 out of 5 stars
 _MOST_SHOWN = 8  # labels in a message
 _LEAST_ALIKE = 0.75  # of two words that one may have been written for, as difflib measures it; opposites have 0.5
@@ -88,7 +88,8 @@ class LabelMapping:
         for option, labels in (("--positive-labels", self.positive), ("--negative-labels", self.negative)):
             for label in labels:
                 if _number(label) is None or "," in label:
-                    return f"is {kind}, but {label!r} of {option} is not a number; several are written 4,5"
+                    several = f"; several are written {option} 4,5" if any(map(str.isdigit, label)) else ""
+                    return f"is {kind}, but {label!r} of {option} is not a number{several}"
         return None
 
     def decode(self, column: pa.ChunkedArray) -> npt.NDArray[np.int8]:
@@ -301,24 +302,25 @@ def meant_labels(mapping: LabelMapping, *columns: pa.ChunkedArray) -> str | None
     """Returns the options with the labels that are meant, if they differ from those of the mapping; else None.
 
     A label is meant by one that differs in case or a few letters, but not in the first one: "happy" is not "unhappy".
-    A number is meant in all its spellings: by 5 also 5,0 and 5.0.
+    A number is meant in all its spellings: by 5 also 5,0 and 5.0. By 4 and 5, 4,5 is meant if only that is there.
     If none is, but a side has no label at all, the labels are those that `propose_mapping` is certain of.
     """
     found = list(dict.fromkeys(label for column in columns for label in _distinct(column)))
     # In a column of numbers, 5 and 5.0 are the same label.
     spelled = _in_nfc if any(is_text_type(column.type) for column in columns) else _key
-    there, positive, negative = ({*map(spelled, labels)} for labels in (found, mapping.positive, mapping.negative))
+    given = [_uncut(labels, found) for labels in (mapping.positive, mapping.negative)]
+    there, positive, negative = ({*map(spelled, labels)} for labels in (found, *given))
     others = {label: _key(label) for label in found if spelled(label) not in positive | negative}
     similar: dict[str, list[str]] = {}
-    for label in (*mapping.positive, *mapping.negative):
+    for label in chain(*given):
         is_there = spelled(label) in there
         near = [] if is_there and _number(label) is None else _similar(label, others)
         if near:
             similar[label] = [label, *near] if is_there else near
-    if similar:
+    if similar or given != [mapping.positive, mapping.negative]:
         ones, zeros = (
-            [one for label in labels for one in similar.get(label, [label])]
-            for labels in (mapping.positive, mapping.negative)
+            [one for label in labels for one in similar.get(label, [label] if spelled(label) in there else [])]
+            for labels in given
         )
         if not {*ones}.isdisjoint(zeros):
             return None
@@ -332,6 +334,21 @@ def meant_labels(mapping: LabelMapping, *columns: pa.ChunkedArray) -> str | None
         if certain[0] & negative or certain[1] & positive or not certain[0] | certain[1] <= there:
             return None
     return quoted(*meant.options()) or None
+
+
+def _uncut(labels: tuple[str, ...], found: Sequence[str]) -> tuple[str, ...]:
+    """Returns labels joined where they were cut at a comma in them: 4,5 for 4 and 5 if only 4,5 is found."""
+    whole = {re.sub(r"\s*,\s*", ",", _in_nfc(label)): label for label in found}
+    if whole.keys() >= {*map(_in_nfc, labels)}:
+        return labels
+    joined, rest = [], [*map(_in_nfc, labels)]
+    while rest:
+        end = next((end for end in range(len(rest), 0, -1) if ",".join(rest[:end]) in whole), 0)
+        if not end:
+            return labels
+        joined.append(whole[",".join(rest[:end])])
+        rest = rest[end:]
+    return tuple(joined)
 
 
 def _similar(label: str, others: Mapping[str, str]) -> list[str]:
@@ -404,7 +421,7 @@ def _is_in(values: pa.Array, labels: pa.Array) -> npt.NDArray[np.bool_]:
 def _number(label: str) -> float | None:
     if label.lower() in ("true", "false"):
         return float(label.lower() == "true")
-    if _WITH_COMMA.fullmatch(label):
+    if WITH_COMMA.fullmatch(label):
         label = label.replace(",", ".")
     try:
         return None if "_" in label else float(label)  # Python reads 1_0 as 10

@@ -16,9 +16,11 @@ last. On a local disk a bundle is written beside the old one and replaces it in 
 from __future__ import annotations
 
 import contextlib
+import difflib
 import hashlib
 import io
 import json
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -385,11 +387,13 @@ def _hint(path: str) -> str:
 def _bundles_near(path: str) -> list[str]:
     """Returns the bundle that a local file is in, or those of the runs that a directory is, or has in it.
 
-    Near a missing path is what is in the directory that it would be in.
+    Near a missing path is what is in the directory that it or a missing run would be in: what is named like it, if any.
     """
-    parent = storage.absolute(path).rstrip("/").rpartition("/")[0]
-    if storage.is_local(path) and not storage.exists(path) and _is_directory(parent or "/"):
-        path = parent or "/"
+    parent = storage.absolute(path).rstrip("/").rpartition("/")[0] or "/"
+    given = path
+    if storage.is_local(path) and not storage.exists(path):
+        around = next((one for one in (parent, os.path.dirname(parent)) if _is_directory(one)), None)
+        path = path if around is None else around
     if _is_directory(path):
         inside = storage.join(path, "model")
         near = [inside]
@@ -398,7 +402,8 @@ def _bundles_near(path: str) -> list[str]:
             near = [one for run in runs for one in (run, storage.join(run, "model"))]
     else:
         near = [str(one) for one in Path(path).parents] if storage.is_local(path) and "://" not in path else []
-    return [one for one in near if storage.exists(storage.join(one, DESCRIPTION))]
+    found = [one for one in near if storage.exists(storage.join(one, DESCRIPTION))]
+    return found if path == given else difflib.get_close_matches(storage.absolute(given), found, 1, 0.9) or found
 
 
 def _is_directory(path: str) -> bool:

@@ -81,7 +81,7 @@ def _kept_names(schemas: Collection[pa.Schema], config: ScoreConfig) -> list[str
     if kept is None:
         return names
     if unknown := [name for name in kept if name not in names]:
-        raise ConfigError(f"--keep-columns: the input has {no_column(unknown[0], names)}")
+        raise ConfigError(f"the input has {no_column(unknown[0], names, '--keep-columns', kept)}")
     return kept
 
 

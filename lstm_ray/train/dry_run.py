@@ -97,6 +97,7 @@ def describe_inputs(
                 raise InputError(f"{', '.join(inputs)}: column {config.label_column!r}: {problem}")
             if side == "training":
                 check_groups(used, config)
+                found += "; rows without words, which the run leaves out, are not looked for"
             lines.append(
                 f"{side}: {counted(sum(labels.values()), 'row')} in {counted(files, 'file')}, {found}{left_out}"
             )

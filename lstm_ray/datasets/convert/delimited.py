@@ -220,6 +220,9 @@ class DelimitedRows:
     def _wrong_number(self, row: Sequence[str], names: Sequence[str], has_unnamed: bool) -> InputError:
         """Returns the error of a row with too few or too many values."""
         has = f"has {counted(len(row), 'value')}, expected {len(names)}"
+        if self._dialect.column_names and not self._first_rows:
+            problem = f"has {counted(len(row), 'value')}, but --column-names has {len(names)}"
+            return self._error(problem, f"give a name for each value; or {self._remedy()}")
         if self._dialect.column_names:
             return self._error(f"{has}, as --column-names says", self._remedy())
         is_header = len(row) > len(names) and all(0 < len(one) <= _LONGEST_NAME and not is_number(one) for one in row)

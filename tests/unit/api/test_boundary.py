@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lstm_ray.api.boundary import keywords_named, options_named, python_call
-from lstm_ray.config import EvaluateConfig, ScoreConfig, TrainConfig
+from lstm_ray.config import EvaluateConfig, ScoreConfig, TrainConfig, argument_types, split_list
 from lstm_ray.errors import OutputError
 from lstm_ray.progress import Count, Event
 
 ARGUMENTS = {
-    name: field.annotation
+    name: annotation
     for kind in (TrainConfig, ScoreConfig, EvaluateConfig)
-    for name, field in kind.model_fields.items()
+    for name, annotation in argument_types(kind).items()
 }
 LABELS = st.lists(st.from_regex(r"[\w'a-z .&%+-]*\w", fullmatch=True), min_size=1, max_size=3)
 
@@ -39,7 +39,7 @@ LABELS = st.lists(st.from_regex(r"[\w'a-z .&%+-]*\w", fullmatch=True), min_size=
         ("--workers 0 or 1 and --accumulate 1, or", "workers=0 or 1 and accumulate=1, or"),
         ("try a lower --learning-rate, or --clip-norm 1", "try a lower learning_rate=, or clip_norm=1"),
         ("--unsure 0.7:0.9 has no room: choose", "unsure='0.7:0.9' has no room: choose"),
-        ("--keep-columns: no column 'x'", "keep_columns: no column 'x'"),
+        ("--keep-columns: no column 'x'", "keep_columns=: no column 'x'"),
         ("did you mean --text-column text?", "did you mean text_column='text'?"),
         ("did you mean --text-column text? The model", "did you mean text_column='text'? The model"),
         ("did you mean --text-column 'the text'?", "did you mean text_column='the text'?"),
@@ -48,8 +48,18 @@ LABELS = st.lists(st.from_regex(r"[\w'a-z .&%+-]*\w", fullmatch=True), min_size=
         ("new columns a --prefix, e.g. new_", "new columns a prefix=, e.g. new_"),
         (
             "which is which: --positive-labels 4,5 --negative-labels 1,2",
-            "which is which: positive_labels='4,5', negative_labels='1,2'",
+            "which is which: positive_labels=['4', '5'], negative_labels=['1', '2']",
         ),
+        (
+            """mean --positive-labels '"4,0","5,0"' --negative-labels '"1,0"'?""",
+            "mean positive_labels=['4,0', '5,0'], negative_labels=['1,0']?",
+        ),
+        ("several are written --positive-labels 4,5", "several are written positive_labels=['4', '5']"),
+        (
+            "did you mean --positive-labels 5 --negative-labels no?",
+            "did you mean positive_labels='5', negative_labels='no'?",
+        ),
+        ("did you mean --train a,b.parquet?", "did you mean train='a,b.parquet'?"),
         ("`lstm-ray train --config a.yaml` resumes it", "`lstm-ray train --config a.yaml` resumes it"),
         ("add `ray start --head --port 6379`", "add `ray start --head --port 6379`"),
         ("docker run --shm-size=8g", "docker run --shm-size=8g"),
@@ -69,7 +79,10 @@ def test_a_message_names_keywords(written: str, named: str) -> None:
 def test_a_remedy_with_labels_works_when_it_is_pasted(positive: list[str], negative: list[str]) -> None:
     given = {"positive_labels": ",".join(positive), "negative_labels": ",".join(negative)}
     options = shlex.join(("--positive-labels", given["positive_labels"], "--negative-labels", given["negative_labels"]))
-    assert eval(f"dict({keywords_named(options, ARGUMENTS)})") == given
+    pasted = eval(f"dict({keywords_named(options, ARGUMENTS)})")
+    assert {name: split_list(value) for name, value in pasted.items()} == {
+        name: split_list(value) for name, value in given.items()
+    }
 
 
 def test_errors_and_progress_are_named_for_the_caller() -> None:

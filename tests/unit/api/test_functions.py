@@ -99,20 +99,24 @@ def test_what_is_given_by_name_wins_over_the_job(given: Given, tmp_path: Path) -
     [
         (lambda: lstm_ray.train("a.parquet"), "output= is missing"),
         (lambda: lstm_ray.train(output="run"), "train= is missing"),
-        (lambda: lstm_ray.train(5, output="run"), "train= is 5: should be a string, or several"),  # type: ignore[arg-type]
-        (lambda: lstm_ray.train("a.parquet", output="run", epoch=3), "unknown key 'epoch'; did you mean 'epochs'?"),
+        (lambda: lstm_ray.train(5, output="run"), "train= is of type int: give paths, an Arrow table or a data frame"),  # type: ignore[arg-type]
+        (lambda: lstm_ray.train("a.parquet", output="run", epoch=3), "unknown setting 'epoch'; did you mean 'epochs'?"),
         (lambda: lstm_ray.train("a.parquet", output="run", epochs="x"), "epochs= is 'x': should be an integer"),
-        (lambda: lstm_ray.train(job={"epochs": 3}), "job is of type dict: give the path"),  # type: ignore[arg-type]
+        (lambda: lstm_ray.train(job={"epochs": 3}), "job= is of type dict: give the path"),  # type: ignore[arg-type]
         (
             lambda: lstm_ray.score(pa.table({"text": ["a"]}), output="o"),
-            "inputs is a Table: call the loaded model with it, ",
+            "inputs= is a Table: call the loaded model with it, ",
         ),  # type: ignore[arg-type]
         (lambda: lstm_ray.score(model="m", output="o"), "inputs= is missing"),
         (lambda: lstm_ray.evaluate("a.parquet"), "model= is missing"),
-        (lambda: lstm_ray.tune("a.parquet", output="o"), "search is missing"),
-        (lambda: lstm_ray.load(None), "model is of type NoneType: give a path"),  # type: ignore[arg-type]
-        (lambda: lstm_ray.export(3, format="onnx", output="o"), "model is of type int: give a path"),  # type: ignore[arg-type]
-        (lambda: lstm_ray.train("a", output="o", progress="print"), "progress is of type str: give a function"),  # type: ignore[arg-type]
+        (lambda: lstm_ray.tune("a.parquet", output="o"), "search= is missing"),
+        (lambda: lstm_ray.tune("a.parquet", output="o", search=3), "search= is 3: should be a mapping"),  # type: ignore[arg-type]
+        (lambda: lstm_ray.tune(5, output="o"), "train= is 5: should be a path, or several"),  # type: ignore[arg-type]
+        (lambda: lstm_ray.train("a", output="o", mask="yes please"), "mask= is 'yes please': should be True or False"),
+        (lambda: lstm_ray.split("a", output="o", fraction=2), "unknown setting 'fraction'; split has 'test': "),
+        (lambda: lstm_ray.load(None), "model= is of type NoneType: give a path"),  # type: ignore[arg-type]
+        (lambda: lstm_ray.export(3, format="onnx", output="o"), "model= is of type int: give a path"),  # type: ignore[arg-type]
+        (lambda: lstm_ray.train("a", output="o", progress="print"), "progress= is of type str: give a function"),  # type: ignore[arg-type]
         (lambda: lstm_ray.export("m", format="x", output="o"), "format= is 'x': should be onnx or savedmodel"),
     ],
 )

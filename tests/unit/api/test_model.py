@@ -108,9 +108,9 @@ def test_a_model_is_pickled_by_its_path(model: lstm_ray.Model, tiny_bundle: Path
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        (5, "a column or list of texts, not int"),
-        ({"text": "good"}, "not dict"),
-        (pd.DataFrame({"text": ["good"]}), "not DataFrame"),
+        (5, "texts= is of type int: give a text, or a column or list of texts"),
+        ({"text": "good"}, "texts= is of type dict: give a text"),
+        (pd.DataFrame({"text": ["good"]}), "texts= is of type DataFrame: give a text"),
         (["good", 5], "text 1 is of type int"),
         (pa.array([1, 2]), "the texts are int64"),
     ],

@@ -99,7 +99,7 @@ def test_rows_in_something_else_are_refused_with_what_makes_a_table_of_them(valu
     with pytest.raises(ConfigError) as raised:
         lstm_ray.evaluate(value, model="m")
     assert str(raised.value) == (
-        f"inputs is of type {type(value).__name__}: give paths, an Arrow table or a data frame, such as {how}"
+        f"inputs= is of type {type(value).__name__}: give paths, an Arrow table or a data frame, such as {how}"
     )
 
 
@@ -134,13 +134,13 @@ def test_tables_are_taken_where_this_process_reads_them(monkeypatch: pytest.Monk
         lambda: lstm_ray.evaluate(TABLE, model="m", address="auto"),
     ]
     for call in calls:
-        with pytest.raises(ConfigError, match="is a Table: Ray's nodes cannot read it: write it to Parquet and give"):
+        with pytest.raises(ConfigError, match="= is a Table: Ray's nodes cannot read it: write it to Parquet and give"):
             call()
     with pytest.raises(
-        ConfigError, match=r"inputs is a Table: .* `lstm_ray\.load\(model\)\(table\)`, or write it to Parquet"
+        ConfigError, match=r"inputs= is a Table: .* `lstm_ray\.load\(model\)\(table\)`, or write it to Parquet"
     ):
         lstm_ray.score(TABLE, model="m", output="o")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="source is a DataFrame, which needs no conversion"):
+    with pytest.raises(ConfigError, match="source= is a DataFrame, which needs no conversion"):
         lstm_ray.convert(FRAME, output="o.parquet")  # type: ignore[arg-type]
     assert tables.is_table("a.parquet") is False
 

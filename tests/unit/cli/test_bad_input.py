@@ -321,7 +321,10 @@ def test_a_directory_that_is_no_bundle_is_refused(run: Run, command: str, model:
         (("score", "good.parquet", "--output", "out"), ("--model is missing",)),
         (("score", "good.parquet", "--model", "model"), ("--output is missing",)),
         (("score", "scored.parquet", *SCORE), ("column 'sentiment'", "--prefix")),
-        (("score", "good.parquet", *SCORE, "--keep-columns", "text,stars"), ("no column 'stars'", "'label'")),
+        (
+            ("score", "good.parquet", *SCORE, "--keep-columns", "text,stars"),
+            ("the input has no column 'stars'; it has ", "'label'", "choose with --keep-columns"),
+        ),
         (("evaluate", "good.parquet"), ("--model is missing",)),
         (("config", "show", "predict"), ("'predict'", "train, score, evaluate")),
         (("config", "show", "score", "--preset", "best"), ("--preset is for train and tune: score has no presets",)),

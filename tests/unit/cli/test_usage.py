@@ -22,6 +22,18 @@ from lstm_ray.cli.app import main
             "error: unexpected savedmodel",
         ),
         (("train", "--train", "a", "b", "--output", "o"), "error: unexpected b; did you mean --train b?"),
+        (
+            ("train", "--train", "a", "--positive-labels", "4,0", "4,5", "5,0", "--negative-labels", "1,0"),
+            """error: unexpected 4,5 5,0: several are separated by commas: --positive-labels '"4,0","4,5","5,0"'""",
+        ),
+        (
+            ("train", "--positive-labels", "4", "5", "--negative-labels", "1", "2"),
+            "error: unexpected 5 2: several are separated by commas: --positive-labels 4,5",
+        ),
+        (
+            ("train", "--positive-labels", "so so,", "fine", "--negative-labels", "bad"),
+            "error: unexpected fine: several are separated by commas: --positive-labels 'so so,fine'",
+        ),
         (("data", "demo", "corpus"), "error: unexpected corpus"),
         (("train", "my job.yaml"), "error: unexpected my job.yaml; did you mean --config 'my job.yaml'?"),
         (

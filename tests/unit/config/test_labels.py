@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from lstm_ray.config import EvaluateConfig, TrainConfig, resolve, to_yaml
+from lstm_ray.errors import ConfigError
 
 Job = Callable[[str], Path]
 
@@ -29,3 +30,28 @@ def test_labels_are_given_with_commas_or_as_a_list(job: Job, written: str, expec
     made = resolve(TrainConfig, {"positive_labels": ("so, so", "fine"), "negative_labels": ("1",)})
     assert made.positive_labels == ("so, so", "fine")
     assert resolve(TrainConfig, {}, job(to_yaml(made))).positive_labels == ("so, so", "fine")
+
+
+@pytest.mark.parametrize(
+    ("positive", "negative", "hint"),
+    [
+        (
+            "4,0,5,0",
+            "1,0,2,0",
+            ": a comma separates labels; labels with a comma are written "
+            """--positive-labels '"4,0","5,0"' --negative-labels '"1,0","2,0"'""",
+        ),
+        (
+            "5,0",
+            "0",
+            ": a comma separates labels; labels with a comma are written "
+            """--positive-labels '"5,0"' --negative-labels 0""",
+        ),
+        ("pos,good", "pos,bad", ""),
+        ("4,5", "4,5", ""),
+    ],
+)
+def test_a_label_of_both_classes_may_be_the_half_of_one_with_a_comma(positive: str, negative: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        resolve(TrainConfig, {"positive_labels": positive, "negative_labels": negative})
+    assert str(raised.value).partition("--negative-labels")[2] == hint

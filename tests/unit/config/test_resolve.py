@@ -83,7 +83,7 @@ WRONG_TRAIN = [
     ({"pooling": "sum"}, "--pooling is 'sum': should be 'last', 'max', 'mean' or 'mean_max'"),
     ({"lowercase": True}, "--lowercase is True: should be 'unicode' or 'ascii'"),
     ({"preset": "gru"}, "--preset is 'gru': should be 'best', 'lstm', 'bilstm' or 'none'"),
-    ({"mask": "perhaps"}, "--mask is 'perhaps': should be a valid boolean"),
+    ({"mask": "perhaps"}, "--mask is 'perhaps': should be True or False"),
     ({"train": ("a", 3)}, "--train is 3: should be a valid string"),
     ({"mlflow": ["runs"]}, "--mlflow is ['runs']: should be a valid string"),
     ({"gpus_per_worker": 2, "workers": 1}, "--gpus-per-worker is 2: should be less than or equal to 1"),
@@ -201,6 +201,12 @@ def test_a_wrong_setting_in_a_job_file_is_told_with_the_file(job: Job) -> None:
     with pytest.raises(ConfigError) as raised:
         resolve(TrainConfig, {}, path)
     assert str(raised.value).startswith(f"{path}: epochs is 'soon': should be an integer")
+
+
+def test_a_wrong_boolean_is_told_how_the_caller_writes_one(job: Job) -> None:
+    path = job("mask: perhaps\n")
+    with pytest.raises(ConfigError, match=f"^{path}: mask is 'perhaps': should be true or false$"):
+        resolve(TrainConfig, {}, path)
 
 
 def test_a_wrong_option_is_not_blamed_on_the_job_file(job: Job) -> None:

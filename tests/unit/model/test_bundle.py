@@ -238,11 +238,19 @@ def test_a_run_in_place_of_its_model_is_told_where_that_is(copy: Path) -> None:
 def test_a_misspelt_path_is_told_which_bundle_is_there(copy: Path, tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
     shutil.move(copy, tmp_path / "runs/first/model")
-    for path in ("runs/first/modle", "runs/frist", "runs/frist/"):
+    for path in ("runs/first/modle", "runs/frist", "runs/frist/", "runs/frist/model"):
         with pytest.raises(BundleError, match=rf"no such model bundle; did you mean {tmp_path}/runs/first/model\?$"):
             read_bundle(f"{tmp_path}/{path}")
     with pytest.raises(BundleError, match=r"no such model bundle$"):
         read_bundle(f"{tmp_path}/rums/first/model")
+
+
+def test_of_many_runs_a_misspelt_path_is_told_the_one_with_a_similar_name(copy: Path, tmp_path: Path) -> None:
+    for name in ("first", "other", "third"):
+        shutil.copytree(copy, tmp_path / "runs" / name / "model")
+    for path in ("runs/frist/model", "runs/first/modle"):
+        with pytest.raises(BundleError, match=rf"did you mean {tmp_path}/runs/first/model\?$"):
+            read_bundle(f"{tmp_path}/{path}")
 
 
 def test_a_directory_of_runs_is_told_which_bundles_are_in_it(copy: Path, tmp_path: Path) -> None:

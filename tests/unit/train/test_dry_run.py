@@ -41,7 +41,10 @@ def test_a_dry_run_warns_of_more_workers_than_cores(
 
 def test_a_dry_run_counts_the_labels(settings: TrainConfig) -> None:
     shards = find_all_shards(settings)
-    assert describe_inputs(settings, shards) == ["training: 60 rows in 1 file, 30 positive, 30 negative"]
+    assert describe_inputs(settings, shards) == [
+        "training: 60 rows in 1 file, 30 positive, 30 negative"
+        "; rows without words, which the run leaves out, are not looked for"
+    ]
     few = changed(settings, max_rows=10)
     (line,) = describe_inputs(few, find_all_shards(few))
     assert line.startswith("training: 10 rows in 1 file, ")
@@ -80,7 +83,7 @@ def test_settings_model_inputs_and_workers_are_shown_and_nothing_is_written(sett
     shown = yaml.safe_load(text[: text.index("Model: ")])
     assert shown["units"] == settings.units
     *_, inputs, memory, worker, end = text.split("\n")
-    assert inputs == "training: 60 rows in 1 file, 30 positive, 30 negative"
+    assert inputs.startswith("training: 60 rows in 1 file, 30 positive, 30 negative; ")
     assert memory.startswith("memory: at least ")
     assert [worker, end] == [*describe_workers(settings), ""]
     slow = describe(changed(settings, workers=1, gpus_per_worker=1, recurrent_dropout=0.1))

@@ -411,6 +411,16 @@ def test_what_looks_wrong_is_told(tmp_path: Path, name: str, content: str, note:
         assert re.search(note, "\n".join(notes))
 
 
+def test_names_that_do_not_fit_the_first_row_are_the_ones_to_correct(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("a,b,c\n1,2,3\n", encoding="utf-8")
+    told = r"line 1 has 3 values, but --column-names has 1: give a name for each value; or correct the line$"
+    with pytest.raises(InputError, match=told):
+        convert(tmp_path / "in.csv", tmp_path / "out.parquet", column_names=["Nr"])
+    (tmp_path / "in.csv").write_text("1,2\n3\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"line 2 has 1 value, expected 2, as --column-names says: correct the line$"):
+        convert(tmp_path / "in.csv", tmp_path / "out.parquet", column_names=["a", "b"])
+
+
 @pytest.mark.parametrize(
     ("content", "is_header"),
     [
