@@ -112,14 +112,14 @@ class CheckedCommand(TyperCommand):
 
     def _with_commas(self, given: list[str], words: list[str]) -> str | None:
         """Returns an option whose value the first of the words follows, with these as the option takes several."""
-        before = given[: given.index(words[0])][-2:]
-        if len(before) < 2 or not any(before[0] in one.opts and _takes_several(one) for one in self.params):
+        options = {name for one in self.params if _takes_several(one) for name in one.opts}
+        starts = (at for at, word in enumerate(given) if at > 1 and word == words[0] and given[at - 2] in options)
+        if (start := next(starts, None)) is None:
             return None
-        following = itertools.takewhile(words.__contains__, given[given.index(words[0]) :])
-        values = [before[1], *following]
+        values = [given[start - 1], *itertools.takewhile(words.__contains__, given[start:])]
         if not all(map(WITH_COMMA.fullmatch, values)):  # else a comma is part of a value
             values = [value for word in values for value in split_list(word)]
-        return f"{before[0]} {quoted(join_list(values))}"
+        return f"{given[start - 2]} {quoted(join_list(values))}"
 
 
 def is_argument(parameter: Any) -> bool:

@@ -27,7 +27,7 @@ from lstm_ray.cli.app import main
             """error: unexpected 4,5 5,0: several are separated by commas: --positive-labels '"4,0","4,5","5,0"'""",
         ),
         (
-            ("train", "--positive-labels", "4", "5", "--negative-labels", "1", "2"),
+            ("train", "--epochs", "5", "--positive-labels", "4", "5", "--negative-labels", "1", "2"),
             "error: unexpected 5 2: several are separated by commas: --positive-labels 4,5",
         ),
         (
