@@ -88,7 +88,7 @@ def test_rows_of_both_labels_cause_no_warning(tmp_path: Path, tiny_bundle: Path)
             ["Neg", "pos"],
             {"positive_labels": "pos", "negative_labels": "neg,bad"},
             "no row is negative (none is neg, bad; there are 'Neg', 'pos'): auc needs both: did you mean "
-            "--positive-labels pos --negative-labels Neg,bad?",
+            "--positive-labels pos --negative-labels Neg?",
         ),
     ],
 )
