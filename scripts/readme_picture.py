@@ -48,7 +48,7 @@ def _scoring() -> Iterator[Bar]:
 def _accuracy() -> Iterator[Bar]:
     text = (ROOT / "docs" / "explanation" / "accuracy.md").read_text(encoding="utf-8")
     section = text.split("## Results")[1].split("\n## ")[0]
-    rows = re.findall(r"^\| ([^|]+) \| [^|]+ \| [^|]+ \| ([\d.]+)[^|]*\| (-?[\d.]+) \|$", section, re.MULTILINE)
+    rows = re.findall(r"^\| ([^|]+) \|(?: [^|]+ \|){3} ([\d.]+)[^|]*\| (-?[\d.]+) \|$", section, re.MULTILINE)
     assert rows
     for corpus, accuracy, ahead in rows:
         label = re.sub(r"all \(([\d,]+)\)", r"\1", corpus).replace("_", " ") + " rows"

@@ -104,6 +104,11 @@ class CheckedCommand(TyperCommand):
             return
         if (command := self._with_commas(given, words)) is not None:
             ctx.fail(visible(f"unexpected {' '.join(words)}: several are separated by commas: {command}"))
+        if words[0].lower() in _SWITCHED:
+            before = {*given[: given.index(words[0])][-1:]}
+            for names in ([*one.opts, *one.secondary_opts] for one in self.params if getattr(one, "is_flag", False)):
+                if before & {*names}:
+                    ctx.fail(visible(f"unexpected {words[0]}: {either(names)} takes no value"))
         meant = _JOB_FILE if words[0].endswith((".yaml", ".yml")) else _MAIN_INPUTS
         missing = [one for one in self.params if one.multiple or not ctx.params.get(one.name)]
         names = [name for one in missing for name in one.opts if name in meant]
@@ -120,6 +125,10 @@ class CheckedCommand(TyperCommand):
         if not all(map(WITH_COMMA.fullmatch, values)):  # else a comma is part of a value
             values = [value for word in values for value in split_list(word)]
         return f"{given[start - 2]} {quoted(join_list(values))}"
+
+
+_SWITCHED = ("yes", "no", "true", "false", "on", "off", "1", "0")
+"""What may be meant as the value of an option that takes none."""
 
 
 def is_argument(parameter: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, model_validator
@@ -101,7 +102,7 @@ class LabelSettings(Settings):
     )
     positive_labels: LabelList = fixed(
         (),
-        'Labels that mean positive, separated by commas, such as 4,5 or "so, so",fine; other rows are left out.',
+        "Labels that mean positive, separated by commas, such as 4,5 or '\"so, so\",fine'; other rows are left out.",
         panel=FILES,
         metavar="LABEL,...",
     )
@@ -136,9 +137,10 @@ def _cut_at_commas(positive: tuple[str, ...], negative: tuple[str, ...]) -> str:
 
 
 def _in_pairs(labels: tuple[str, ...]) -> tuple[str, ...]:
-    """Returns numbers joined by decimal commas, 4,0 and 5,0 of 4, 0, 5, 0; () if they are others, or one is left."""
-    pairs = tuple(map(",".join, zip(labels[::2], labels[1::2], strict=False)))
-    return pairs if len(labels) % 2 == 0 and all(map(WITH_COMMA.fullmatch, pairs)) else ()
+    """Returns numbers with decimal commas that were cut there, 4,0 and 5,0 of "4,0,5,0" or "4,0 5,0"; () if not all."""
+    parts = re.split(r"[\s;\"']+", ",".join(labels).strip("\"' "))
+    pairs = tuple(parts) if len(parts) > 1 else tuple(map(",".join, zip(labels[::2], labels[1::2], strict=False)))
+    return pairs if (len(parts) > 1 or len(labels) % 2 == 0) and all(map(WITH_COMMA.fullmatch, pairs)) else ()
 
 
 def without_password(address: str | None) -> str | None:

@@ -47,6 +47,15 @@ def test_labels_are_given_with_commas_or_as_a_list(job: Job, written: str, expec
             ": a comma separates labels; labels with a comma are written "
             """--positive-labels '"5,0"' --negative-labels 0""",
         ),
+        *(
+            (
+                positive,
+                negative,
+                ": a comma separates labels; labels with a comma are written "
+                """--positive-labels '"4,0","5,0"' --negative-labels '"1,0","2,0"'""",
+            )
+            for positive, negative in (("4,0 5,0", "1,0 2,0"), ("4,0;5,0", "1,0; 2,0"))
+        ),
         ("pos,good", "pos,bad", ""),
         ("4,5", "4,5", ""),
     ],
