@@ -51,6 +51,9 @@ def low_precision(request: pytest.FixtureRequest) -> Precision:
     return precision
 
 
+_WITHOUT_RAY = ("test_score_faults.py", "test_score_wild_inputs.py")
+
+
 class _Scheduling(LoadFileScheduling):
     """Gives one process all tests of a file, which build its models once, and all tests that share a Ray."""
 
@@ -60,9 +63,7 @@ class _Scheduling(LoadFileScheduling):
         return "ray" if file.startswith("tests/integration/") and not file.endswith(_WITHOUT_RAY) else file
 
 
-_WITHOUT_RAY = ("test_score_faults.py", "test_score_wild_inputs.py")
-
-
+@pytest.hookimpl(optionalhook=True)  # xdist may be off
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Scheduling:
     """Takes our groups instead of those of xdist."""
     return _Scheduling(config, log)

@@ -183,8 +183,9 @@ def keywords_named(message: str, arguments: Mapping[str, Any]) -> str:
         if not _is_value(value, annotation) and not (is_last and annotation not in (int, float)):
             return f"{field}= {given}"
         is_number = _NUMBER.fullmatch(value) and "[str" not in str(annotation)
-        shown = value if is_number else repr(shlex.split(value)[0])
-        if annotation == list[str] and (several := split_list(shlex.split(value)[0])) != (shlex.split(value)[0],):
+        word = shlex.split(value)[0]
+        shown = value if is_number else repr(word)
+        if annotation == list[str] and (several := split_list(word)) != (word,):
             shown = repr([*several])
         return f"{field}={shown}{end}" + ("," if rest.startswith(" --") and not end else "")
 

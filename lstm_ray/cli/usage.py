@@ -105,7 +105,7 @@ class CheckedCommand(TyperCommand):
         if (command := self._with_commas(given, words)) is not None:
             ctx.fail(visible(f"unexpected {' '.join(words)}: several are separated by commas: {command}"))
         if words[0].lower() in _SWITCHED:
-            before = {*given[: given.index(words[0])][-1:]}
+            before = {one for one, word in itertools.pairwise(given) if word == words[0]}
             for names in ([*one.opts, *one.secondary_opts] for one in self.params if getattr(one, "is_flag", False)):
                 if before & {*names}:
                     ctx.fail(visible(f"unexpected {words[0]}: {either(names)} takes no value"))

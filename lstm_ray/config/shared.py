@@ -129,7 +129,9 @@ class LabelSettings(Settings):
 def _cut_at_commas(positive: tuple[str, ...], negative: tuple[str, ...]) -> str:
     """Returns how to write labels such as 4,0 and 5,0 which were split at their commas, as the end of a message."""
     whole = [_in_pairs(labels) or labels for labels in (positive, negative)]
-    if whole == [positive, negative] or not {*whole[0]}.isdisjoint(whole[1]):
+    before_commas = {label.partition(",")[0] for labels in whole for label in labels if "," in label}
+    # In 3,4 and 1,2,3 the label of both is what stands before a comma: no decimal, but a label given twice.
+    if not before_commas or before_commas & {*positive} & {*negative} or not {*whole[0]}.isdisjoint(whole[1]):
         return ""
     ones, zeros = (quoted(join_list(labels)) for labels in whole)
     written = f"`positive_labels` {ones} `negative_labels` {zeros}"

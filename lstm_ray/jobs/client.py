@@ -77,7 +77,7 @@ class Job:
     @property
     def reason(self) -> list[str]:
         """Returns Ray's message in lines for people: each sentence on one, without the end of the log."""
-        sentences = re.sub(r"(?<=[.:]) +(?=[A-Z])", "\n", without_log(self.message)).splitlines()
+        sentences = re.sub(r"(?<=[.:]) +(?=[A-Z])", "\n", without_log(self.message) or self.message).splitlines()
         return sentences if len(sentences) <= _MOST_LINES else [*sentences[:2], "...", *sentences[2 - _MOST_LINES :]]
 
     @property

@@ -403,7 +403,11 @@ def _bundles_near(path: str) -> list[str]:
     else:
         near = [str(one) for one in Path(path).parents] if storage.is_local(path) and "://" not in path else []
     found = [one for one in near if storage.exists(storage.join(one, DESCRIPTION))]
-    return found if path == given else difflib.get_close_matches(storage.absolute(given), found, 1, 0.9) or found
+    if path == given:
+        return found
+    bundles = {one.removeprefix(path): one for one in found}
+    close = difflib.get_close_matches(storage.absolute(given).removeprefix(path), bundles, 1, 0.8)
+    return [bundles[one] for one in close] or found
 
 
 def _is_directory(path: str) -> bool:

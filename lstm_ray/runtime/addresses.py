@@ -26,11 +26,16 @@ class HostPort:
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
 
+    @property
+    def is_loopback(self) -> bool:
+        """Returns whether only the host itself reaches it."""
+        return self.host.startswith("127.")
+
 
 def host_port(address: str) -> HostPort | None:
     """Returns host and port of an address, with or without a scheme; None if it has none, such as "auto"."""
     host, _, port = address.rpartition("://")[2].rstrip("/").rpartition(":")
-    return HostPort(host, int(port)) if host and port.isdigit() else None
+    return HostPort(host, int(port)) if host and port.isascii() and port.isdecimal() else None
 
 
 def refuse_password(address: str, source: str = "--address") -> None:
@@ -67,7 +72,8 @@ def find_ray(address: str, notify: Callable[[str], None]) -> str:
         ) from error
     named = None if scheme else _ray_of_dashboard(address, given)
     found = named or HostPort(given.host, CLIENT_PORT if scheme else RAY_PORT)
-    if not _is_reached(found, as_ray=True):
+    is_elsewhere = named is not None and named.is_loopback and not _is_here(given.host)
+    if is_elsewhere or not _is_reached(found, as_ray=True):
         raise LstmRayError(f"no connection to Ray at {address}: {_why_not(scheme, found, is_named=named is not None)}")
     notify(f"{given} is Ray's dashboard: Ray itself was found at {scheme}{found}")
     return f"{scheme}{found}"
@@ -76,7 +82,8 @@ def find_ray(address: str, notify: Callable[[str], None]) -> str:
 def _ray_of_dashboard(address: str, given: HostPort) -> HostPort | None:
     from lstm_ray.runtime import ray_internals
 
-    return host_port(ray_internals.ray_of_dashboard(address if "://" in address else f"http://{given}"))
+    is_url = address.startswith(("http://", "https://"))  # Ray would import the module that another scheme names
+    return host_port(ray_internals.ray_of_dashboard(address if is_url else f"http://{given}"))
 
 
 def _why_not(scheme: str, tried: HostPort, *, is_named: bool) -> str:
@@ -115,9 +122,10 @@ def find_dashboard(address: str, notify: Callable[[str], None]) -> str:
         named = _dashboard_of(given)
     else:
         return address
-    hosts = [given.host]
-    if not named.host.startswith("127.") or _is_here(given.host):
-        hosts.append(named.host)
+    if named.is_loopback:  # of the head
+        hosts = [given.host, named.host] if _is_here(given.host) else [given.host]
+    else:
+        hosts = [named.host, given.host]
     for found in (HostPort(host, named.port) for host in hosts):
         if _is_reached(found, as_ray=False):
             notify(f"{address} is Ray itself: its dashboard was found at {found}")
@@ -145,9 +153,10 @@ def _dashboard_of(ray: HostPort) -> HostPort:
 
 def _is_here(host: str) -> bool:
     """Returns whether a host is this machine: only a machine's own addresses can be listened on."""
+    host = host.strip("[]")
     try:
-        socket.create_server((host, 0)).close()
-    except OSError:
+        socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except (OSError, UnicodeError):
         return False
     return True
 
@@ -168,7 +177,11 @@ def is_ray(address: HostPort) -> bool:
     Raises:
         OSError: Nothing listens there, or what does is silent, like a Ray that was suspended.
     """
-    with socket.create_connection((address.host.strip("[]"), address.port), _CONNECT_TIMEOUT_S) as connection:
+    try:
+        connection = socket.create_connection((address.host.strip("[]"), address.port), _CONNECT_TIMEOUT_S)
+    except UnicodeError as error:
+        raise OSError(f"{address.host} is not the name of a host") from error
+    with connection:
         connection.settimeout(_ANSWER_TIMEOUT_S)
         connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, _SETTINGS, 0, 0, 0, 0, 0]))
         answer = b""

@@ -235,5 +235,6 @@ class EventReporter:
             remedy = f"; to start fewer, press Ctrl-C and use {fewer}" if fewer else ""
             return f"{starting} {counted(cores, 'core')}{remedy}"
         needs = counted(asked.cpus, "CPU") + (", 1 GPU" if asked.gpus else "")
-        shows = command_line("cluster", "status", "--address", self._config.address)
-        return f"does the cluster have room for {counted(asked.least, 'worker')} with {needs} ({shows}), or is it busy?"
+        address = self._config.address
+        shown = "" if address == "local" else f" (`{command_line('cluster', 'status', '--address', address)}`)"
+        return f"does the cluster have room for {counted(asked.least, 'worker')} with {needs}{shown}, or is it busy?"

@@ -34,6 +34,7 @@ from lstm_ray.cli.app import main
             ("train", "--positive-labels", "so so,", "fine", "--negative-labels", "bad"),
             "error: unexpected fine: several are separated by commas: --positive-labels 'so so,fine'",
         ),
+        (("train", "--epochs", "1", "--fresh", "1"), "error: unexpected 1: --fresh takes no value"),
         (("train", "--mask", "yes", "--train", "a"), "error: unexpected yes: --mask or --no-mask takes no value"),
         (("data", "demo", "corpus"), "error: unexpected corpus"),
         (("train", "my job.yaml"), "error: unexpected my job.yaml; did you mean --config 'my job.yaml'?"),

@@ -58,6 +58,7 @@ def test_labels_are_given_with_commas_or_as_a_list(job: Job, written: str, expec
         ),
         ("pos,good", "pos,bad", ""),
         ("4,5", "4,5", ""),
+        ("3,4", "1,2,3", ""),
     ],
 )
 def test_a_label_of_both_classes_may_be_the_half_of_one_with_a_comma(positive: str, negative: str, hint: str) -> None:

@@ -20,9 +20,9 @@ SILENT, HANGS_UP = None, b""
 
 
 @contextmanager
-def server(answer: bytes | None, host: str = "127.0.0.1") -> Iterator[int]:
+def server(answer: bytes | None, host: str = "127.0.0.1", port: int = 0) -> Iterator[int]:
     """Gives the port of a server that gives every client the same answer."""
-    with socket.create_server((host, 0)) as listener:
+    with socket.create_server((host, port)) as listener:
         ended = threading.Event()
 
         def serve() -> None:
@@ -139,6 +139,28 @@ def test_ray_stands_for_the_dashboard_beside_it(
     assert said == [f"{scheme}{ray} is Ray itself: its dashboard was found at {dashboard}"]
     for address in (dashboard, f"http://{ray}", "auto", "head"):
         assert find_dashboard(address, pytest.fail) == address
+
+
+def test_a_loopback_address_of_another_machine_is_not_taken_for_one_of_this(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(addresses, "_is_here", lambda host: False)
+    with server(RAY) as port, server(DASHBOARD, "127.0.0.2") as other:
+        monkeypatch.setattr(ray_internals, "ray_of_dashboard", lambda url: f"127.0.0.1:{port}")
+        with pytest.raises(LstmRayError, match=f"Ray itself, at 127.0.0.1:{port}, is not reached from this machine"):
+            find_ray(f"127.0.0.2:{other}", pytest.fail)
+
+
+def test_the_dashboard_that_ray_names_goes_before_one_at_the_same_port_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The given host may be the end of a tunnel."""
+    monkeypatch.setattr(addresses.HostPort, "is_loopback", False)
+    said: list[str] = []
+    with server(RAY) as ray, server(DASHBOARD, "127.0.0.2") as port, server(DASHBOARD, port=port):
+        monkeypatch.setattr(ray_internals, "dashboard_of", lambda address: f"127.0.0.2:{port}")
+        assert find_dashboard(f"127.0.0.1:{ray}", said.append) == f"127.0.0.2:{port}"
+
+
+@pytest.mark.parametrize("address", ["a..b:6379", "h:²"])
+def test_an_address_that_cannot_be_is_no_crash(address: str) -> None:
+    assert find_dashboard(address, pytest.fail) == address
 
 
 def test_a_dashboard_on_loopback_is_that_of_a_ray_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:

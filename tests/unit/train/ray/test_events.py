@@ -113,10 +113,18 @@ def test_waiting_for_room_is_reported(reporter: EventReporter, watcher: Any, mon
         clock.now += seconds
         reporter.report_waiting()
     assert watcher.said == [
-        f"no worker has started for {seconds} s; still waiting: does the cluster have room for 1 worker with 1 CPU "
-        "(lstm-ray cluster status --address local), or is it busy?"
+        f"no worker has started for {seconds} s; still waiting: does the cluster have room for 1 worker with 1 CPU, or "
+        "is it busy?"
         for seconds in (130, 260)
     ]
+
+
+def test_the_command_that_shows_a_clusters_room_is_named(watcher: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    reporter = EventReporter(TrainConfig(workers="1", address="head:6379"), watcher)
+    clock.now += 121
+    reporter.report_waiting()
+    assert "1 CPU (`lstm-ray cluster status --address head:6379`), or is it busy?" in watcher.said[0]
 
 
 @pytest.mark.parametrize(
