@@ -83,7 +83,10 @@ def test_settings_model_inputs_and_workers_are_shown_and_nothing_is_written(sett
     shown = yaml.safe_load(text[: text.index("Model: ")])
     assert shown["units"] == settings.units
     *_, inputs, memory, worker, end = text.split("\n")
-    assert inputs.startswith("training: 60 rows in 1 file, 30 positive, 30 negative; ")
+    assert inputs == (
+        "training: 60 rows in 1 file, 30 positive, 30 negative"
+        "; rows without words, which the run leaves out, are not looked for"
+    )
     assert memory.startswith("memory: at least ")
     assert [worker, end] == [*describe_workers(settings), ""]
     slow = describe(changed(settings, workers=1, gpus_per_worker=1, recurrent_dropout=0.1))
